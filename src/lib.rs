@@ -1,0 +1,57 @@
+//! Allowance gives every API key its allowance, inside Envoy: a proxy-wasm filter that decides before the upstream is touched.
+//!
+//! ```text
+//! request headers ─▶ key ─▶ consumer, plan ─▶ limiter: read record, decide all limits, swap ─▶ allowed ─▶ response headers
+//!                      └▶ 400, 401                                                         └▶ denied ─▶ reply: 429
+//! ```
+//!
+//! # The way of a request
+//!
+//! * [`filter`] turns the proxy's callbacks into one question to the [`gate`], and the verdict into host actions. It decides nothing.
+//! * [`gate`]: the order of events, from the request's head to the verdict.
+//! * [`request`]: the head of a request, as bytes. [`key`]: the API key in it, and that there is only one.
+//! * [`consumer`]: whose key it is, by its hash. [`plan`]: the limits that this caller has.
+//! * [`namespace`]: where the caller's record is in the shared data, and the secret that names unlisted keys.
+//! * [`store`]: compare-and-swap over the shared data of all workers; the only loop.
+//! * [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
+//! * [`counter`]: the rules of counting. [`window`]: time.
+//! * [`reply`]: what a refused request is told. [`headers`]: the `RateLimit` fields. [`metrics`]: what is counted about decisions.
+//! * [`config`]: what operators write, checked as a whole before any of it is used.
+//!
+//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`gate::Host`]) over host
+//! calls. It and [`filter`] are all that knows the proxy; the rest is a pure core with time as an argument, and tests natively.
+//!
+//! # Guarantees
+//!
+//! * Exact by the stated [rule](counter), from the first request, on any number of workers of one Envoy: the first write creates
+//!   exclusively, every other one replaces what was read.
+//! * All limits of a caller are decided and charged in one swap. A denial charges nothing.
+//! * Counts survive configuration changes: what is left is the new maximum minus what was used.
+//! * `retry-after` is exact: then the request passes, a second earlier it does not, if no other comes in between.
+//! * Nothing a client sends can take the module down, and no key, nor its plain hash, leaves memory.
+
+pub mod config;
+pub mod consumer;
+pub mod counter;
+pub mod decision;
+pub mod filter;
+pub mod gate;
+pub mod headers;
+mod host;
+pub mod key;
+pub mod limiter;
+pub mod metrics;
+pub mod namespace;
+pub mod plan;
+pub mod record;
+pub mod reply;
+pub mod request;
+pub mod store;
+pub mod window;
+
+#[cfg(target_arch = "wasm32")]
+mod entry {
+    proxy_wasm::main! {{
+        crate::filter::register();
+    }}
+}
