@@ -1,0 +1,275 @@
+//! The rules of counting: pure transitions of one counter, integers only.
+//!
+//! With t the time in nanoseconds, W the window's length and x the time into the current window:
+//!
+//! * `fixed_window`: used + cost ≤ max in the aligned window.
+//! * `sliding_window`: ⌊previous·(W−x)/W⌋ + current + cost ≤ max.
+//! * `token_bucket`: a level in unit·nanoseconds falls by `max` per nanosecond, level + cost·W ≤ burst·W; used = ⌈level/W⌉.
+//!   This is the generic cell rate algorithm (ITU-T I.371) as a meter. What is stored does not depend on `max`, so another
+//!   `max` re-bases exactly.
+//!
+//! **Clock.** Workers read the clock at slightly different times and clocks are set back. A counter up to one window ahead of
+//! now is used as of its own window's start. Further ahead, the clock made a big step back ([`Rule::set_back`]): what was used
+//! when it was last written moves into the current window, and is stored there even if nothing is charged, or it would move
+//! along with every later request. Either way nobody gets a fresh allowance, and no counter stands still for longer than one
+//! window.
+
+use crate::plan::Algorithm;
+use crate::window::{Timestamp, Window};
+use std::num::NonZeroU64;
+
+/// What one counter remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Units used in the window that starts at `start`.
+    Fixed {
+        /// Start of the aligned window.
+        start: Timestamp,
+        /// Units charged in it.
+        used: u64,
+    },
+    /// Units of the window that holds `at` and of the one before it.
+    Sliding {
+        /// When the counter was last written.
+        at: Timestamp,
+        /// Units charged in the window before.
+        previous: u64,
+        /// Units charged in the window that holds `at`.
+        current: u64,
+    },
+    /// A level that falls steadily.
+    Bucket {
+        /// When the level was taken.
+        at: Timestamp,
+        /// Used units times the window's nanoseconds.
+        level: u128,
+    },
+}
+
+/// When a cost can be charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// After this many nanoseconds without another charge, and not a nanosecond earlier. 0: now.
+    For(u64),
+    /// Never: the cost is above what the limit can hold.
+    Never,
+}
+
+/// How a counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which of the three rules.
+    pub algorithm: Algorithm,
+    /// Units per window.
+    pub max: NonZeroU64,
+    /// The window; a duration unless the algorithm is the fixed window.
+    pub window: Window,
+    /// Units a token bucket holds; the other algorithms do not look at it.
+    pub burst: NonZeroU64,
+}
+
+// === impl Rule ===
+
+impl Rule {
+    /// The most units that can be used at once.
+    #[must_use]
+    pub fn capacity(&self) -> NonZeroU64 {
+        match self.algorithm {
+            Algorithm::TokenBucket => self.burst,
+            Algorithm::FixedWindow | Algorithm::SlidingWindow => self.max,
+        }
+    }
+
+    /// Nanoseconds in which `burst` units come back at `max` per window, rounded up.
+    #[must_use]
+    pub fn refill(&self) -> u64 {
+        self.drains_in(self.volume(self.burst.get()))
+    }
+
+    /// The counter as it stands at `now`. Nothing stored, or something of another algorithm, is an unused counter.
+    #[must_use]
+    pub fn advance(&self, stored: Option<Counter>, now: Timestamp) -> Counter {
+        match self.algorithm {
+            Algorithm::FixedWindow => self.advance_fixed(stored, now),
+            Algorithm::SlidingWindow => self.advance_sliding(stored, now),
+            Algorithm::TokenBucket => self.advance_bucket(stored, now),
+        }
+    }
+
+    /// Whether `stored` is more than one window ahead of `now`: the clock made a big step back.
+    #[must_use]
+    pub fn set_back(&self, stored: &Counter, now: Timestamp) -> bool {
+        let own = match *stored {
+            Counter::Fixed { start: at, .. } | Counter::Sliding { at, .. } => self.window.bounds(at).0,
+            Counter::Bucket { at, .. } => at,
+        };
+        own.since(now) > self.window.span().get()
+    }
+
+    fn advance_fixed(&self, stored: Option<Counter>, now: Timestamp) -> Counter {
+        let (start, _) = self.window.bounds(now);
+        let Some(counter @ Counter::Fixed { start: written, used }) = stored else {
+            return Counter::Fixed { start, used: 0 };
+        };
+        let (own_start, _) = self.window.bounds(written);
+        if own_start < start {
+            Counter::Fixed { start, used: 0 }
+        } else if self.set_back(&counter, now) {
+            Counter::Fixed { start, used }
+        } else {
+            Counter::Fixed { start: own_start, used }
+        }
+    }
+
+    fn advance_sliding(&self, stored: Option<Counter>, now: Timestamp) -> Counter {
+        let (start, _) = self.window.bounds(now);
+        let Some(counter @ Counter::Sliding { at, previous, current }) = stored else {
+            return Counter::Sliding { at: now, previous: 0, current: 0 };
+        };
+        let (own_start, own_end) = self.window.bounds(at);
+        if own_start == start {
+            Counter::Sliding { at: now, previous, current }
+        } else if own_end == start {
+            Counter::Sliding { at: now, previous: current, current: 0 }
+        } else if own_start < start {
+            Counter::Sliding { at: now, previous: 0, current: 0 }
+        } else if self.set_back(&counter, now) {
+            // Not the bare counts: the part of the previous window that had already aged stays aged.
+            Counter::Sliding { at: now, previous: 0, current: self.used(&counter) }
+        } else {
+            Counter::Sliding { at: own_start, previous, current }
+        }
+    }
+
+    fn advance_bucket(&self, stored: Option<Counter>, now: Timestamp) -> Counter {
+        let Some(counter @ Counter::Bucket { at, level }) = stored else {
+            return Counter::Bucket { at: now, level: 0 };
+        };
+        if at <= now {
+            let drained = u128::from(now.since(at)).saturating_mul(u128::from(self.max.get()));
+            Counter::Bucket { at: now, level: level.saturating_sub(drained) }
+        } else if self.set_back(&counter, now) {
+            Counter::Bucket { at: now, level }
+        } else {
+            Counter::Bucket { at, level }
+        }
+    }
+
+    /// Units used, as of the counter's own time; may be above the capacity after the configuration lowered it.
+    #[must_use]
+    pub fn used(&self, counter: &Counter) -> u64 {
+        match *counter {
+            Counter::Fixed { used, .. } => used,
+            Counter::Sliding { at, previous, current } => {
+                let (start, _) = self.window.bounds(at);
+                let left = self.window.span().get().saturating_sub(at.since(start));
+                self.aged(previous, left).saturating_add(current)
+            }
+            Counter::Bucket { level, .. } => u64::try_from(level.div_ceil(self.span())).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Whether `cost` more units fit. Exact for buckets too: used is rounded up, the level is not.
+    #[must_use]
+    pub fn admits(&self, counter: &Counter, cost: u64) -> bool {
+        match *counter {
+            Counter::Fixed { .. } | Counter::Sliding { .. } => {
+                self.used(counter).checked_add(cost).is_some_and(|sum| sum <= self.max.get())
+            }
+            Counter::Bucket { level, .. } => level.saturating_add(self.volume(cost)) <= self.volume(self.burst.get()),
+        }
+    }
+
+    /// The counter with `cost` more units used.
+    #[must_use]
+    pub fn charge(&self, counter: Counter, cost: u64) -> Counter {
+        match counter {
+            Counter::Fixed { start, used } => Counter::Fixed { start, used: used.saturating_add(cost) },
+            Counter::Sliding { at, previous, current } => {
+                Counter::Sliding { at, previous, current: current.saturating_add(cost) }
+            }
+            Counter::Bucket { at, level } => Counter::Bucket { at, level: level.saturating_add(self.volume(cost)) },
+        }
+    }
+
+    /// How long after `now` `cost` units fit, without any charge in between. `counter` stands at `now` (see [`Rule::advance`]).
+    #[must_use]
+    pub fn wait(&self, counter: &Counter, cost: u64, now: Timestamp) -> Wait {
+        let Some(room) = self.capacity().get().checked_sub(cost) else {
+            return Wait::Never;
+        };
+        if self.admits(counter, cost) {
+            return Wait::For(0);
+        }
+        let passes = match *counter {
+            Counter::Fixed { start, .. } => self.window.bounds(start).1,
+            Counter::Sliding { at, previous, current } => self.falls_to(at, previous, current, room),
+            Counter::Bucket { at, level } => {
+                let excess = level.saturating_sub(self.volume(room));
+                at.after(self.drains_in(excess))
+            }
+        };
+        Wait::For(passes.since(now))
+    }
+
+    /// From when on nothing is used any more, without further charges.
+    #[must_use]
+    pub fn empty_at(&self, counter: &Counter) -> Timestamp {
+        match *counter {
+            Counter::Fixed { start, used: 0 } => start,
+            Counter::Fixed { start, .. } => self.window.bounds(start).1,
+            Counter::Sliding { at, previous, current } => self.falls_to(at, previous, current, 0),
+            Counter::Bucket { at, level } => at.after(self.drains_in(level)),
+        }
+    }
+
+    /// When a sliding counter has fallen to `room` units used.
+    fn falls_to(&self, at: Timestamp, previous: u64, current: u64, room: u64) -> Timestamp {
+        let (start, end) = self.window.bounds(at);
+        let in_this = room.checked_sub(current).and_then(|room| self.ages_to(previous, room));
+        match in_this {
+            Some(x) => start.after(x).max(at),
+            // In the next window what is current now is the previous window's, and there is nothing else.
+            None => match self.ages_to(current, room) {
+                Some(x) => end.after(x),
+                None => end.after(self.window.span().get()),
+            },
+        }
+    }
+
+    /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.
+    fn aged(&self, units: u64, left: u64) -> u64 {
+        let aged = u128::from(units).saturating_mul(u128::from(left)) / self.window_nanos();
+        u64::try_from(aged).unwrap_or(u64::MAX)
+    }
+
+    /// The smallest time x into a window with ⌊units·(W−x)/W⌋ ≤ room; `None` where that is not before its end.
+    /// From units·(W−x) < (room+1)·W: W−x is at most the largest integer below (room+1)·W/units.
+    fn ages_to(&self, units: u64, room: u64) -> Option<u64> {
+        if units <= room {
+            return Some(0);
+        }
+        let units = std::num::NonZeroU128::new(u128::from(units))?;
+        let reach = u128::from(room).saturating_add(1).saturating_mul(self.span()).div_ceil(units.get());
+        let left = u64::try_from(reach.saturating_sub(1)).unwrap_or(u64::MAX);
+        (left > 0).then(|| self.window.span().get().saturating_sub(left))
+    }
+
+    /// Nanoseconds in which `level` drains, rounded up.
+    fn drains_in(&self, level: u128) -> u64 {
+        u64::try_from(level.div_ceil(u128::from(self.max.get()))).unwrap_or(u64::MAX)
+    }
+
+    /// Units as a bucket's level.
+    fn volume(&self, units: u64) -> u128 {
+        u128::from(units).saturating_mul(self.span())
+    }
+
+    fn span(&self) -> u128 {
+        u128::from(self.window.span().get())
+    }
+
+    fn window_nanos(&self) -> std::num::NonZeroU128 {
+        self.window.span().into()
+    }
+}
