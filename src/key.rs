@@ -1,0 +1,203 @@
+//! The API key of a request: where it may be, and that there is only one.
+//!
+//! A repeated header is the same as its values joined with a comma (RFC 9110 §5.3), and hosts and other proxies do join them.
+//! So a comma in a key header means that the key was repeated, and no key can contain one.
+
+use crate::request::{Head, Headers, percent_decode};
+use crate::store::HostError;
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// A secret that identifies its consumer. Any bytes but a comma; never empty; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(Vec<u8>);
+
+/// SHA-256 of an API key, as configurations list keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl ApiKey {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The hash that a configuration lists.
+    #[must_use]
+    pub fn hash(&self) -> KeyHash {
+        KeyHash(Sha256::digest(&self.0).into())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+impl KeyHash {
+    /// Reads 64 hexadecimal digits of either case.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != hash.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, pair) in hash.iter_mut().zip(pairs) {
+            let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+            *byte = u8::try_from(high?.checked_mul(16)?.checked_add(low?)?).ok()?;
+        }
+        Some(Self(hash))
+    }
+}
+
+/// Not the digits: a plain hash of a guessable key gives the key away.
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}
+
+/// One place where a key may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `<header>: Bearer <key>`, the scheme in any case (RFC 6750 §2.1, RFC 9110 §11.1).
+    Bearer(String),
+    /// The value of a header.
+    Header(String),
+    /// The value of a query parameter; name and value percent-decoded.
+    Query(String),
+    /// The value of a cookie, without its quotes if it has them.
+    Cookie(String),
+}
+
+/// What to do when several sources hold a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Several {
+    /// Refuse the request.
+    #[default]
+    Refuse,
+    /// Take the key of the source that stands first in the configuration.
+    First,
+}
+
+/// All places where a key may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// In the order of the configuration; never empty.
+    pub from: Vec<Source>,
+    /// What to do when several of them hold a key.
+    pub several: Several,
+}
+
+/// What a request holds in the places where a key may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// One key.
+    Key(ApiKey),
+    /// No key, or empty ones only.
+    Missing,
+    /// Several keys, or one place that holds several.
+    Ambiguous,
+}
+
+impl Sources {
+    /// Looks for the key with one read of the request's head.
+    ///
+    /// # Errors
+    /// When the host refuses the read.
+    pub fn find(&self, head: &impl Head) -> Result<Found, HostError> {
+        match self.from.as_slice() {
+            [Source::Bearer(name)] => Ok(bearer(head.header(name)?.as_deref().into_iter())),
+            [Source::Header(name)] => Ok(header(head.header(name)?.as_deref().into_iter())),
+            [Source::Query(name)] => Ok(query(head.header(":path")?.as_deref(), name)),
+            _ => Ok(self.find_among(&head.headers()?)),
+        }
+    }
+
+    fn find_among(&self, headers: &Headers) -> Found {
+        let mut found = Found::Missing;
+        for source in &self.from {
+            let here = match source {
+                Source::Bearer(name) => bearer(headers.values(name)),
+                Source::Header(name) => header(headers.values(name)),
+                Source::Query(name) => query(headers.values(":path").next(), name),
+                Source::Cookie(name) => cookie(headers.values("cookie"), name),
+            };
+            found = match (found, here) {
+                (found, Found::Missing) => found,
+                (Found::Missing, here) => here,
+                (Found::Key(first), Found::Key(_)) if self.several == Several::First => Found::Key(first),
+                _ => return Found::Ambiguous,
+            };
+        }
+        found
+    }
+}
+
+/// The one key among candidates, each the bytes of one occurrence. Empty ones count as occurrences: what an upstream makes
+/// of `key=&key=…` is unknown.
+fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found {
+    match (candidates.next(), candidates.next()) {
+        (_, Some(_)) => Found::Ambiguous,
+        (None, None) | (Some(b""), None) => Found::Missing,
+        (Some(key), None) => Found::Key(ApiKey(key.to_vec())),
+    }
+}
+
+fn header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
+    only(values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii))
+}
+
+fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
+    let credentials: Vec<&[u8]> = values.flat_map(|value| value.split(|byte| *byte == b',')).collect();
+    let mut tokens = credentials.iter().copied().filter_map(bearer_token).peekable();
+    // Other schemes are no keys, not even Digest with its commas; but a key among other credentials is not the only one.
+    match (tokens.peek(), credentials.len()) {
+        (Some(_), 2..) => Found::Ambiguous,
+        _ => only(tokens),
+    }
+}
+
+fn bearer_token(credentials: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"bearer";
+    let (scheme, token) = credentials.trim_ascii().split_at_checked(SCHEME.len())?;
+    let separated = token.first().is_none_or(|byte| byte.is_ascii_whitespace());
+    (scheme.eq_ignore_ascii_case(SCHEME) && separated).then_some(token.trim_ascii())
+}
+
+fn query(path: Option<&[u8]>, name: &str) -> Found {
+    let path = path.unwrap_or_default();
+    let Some(start) = path.iter().position(|byte| *byte == b'?') else {
+        return Found::Missing;
+    };
+    let query = path.get(start.saturating_add(1)..).unwrap_or_default();
+    let query = query.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let values: Vec<Vec<u8>> = query
+        .split(|byte| *byte == b'&')
+        .map(|parameter| split_once(parameter, b'=').unwrap_or((parameter, b"")))
+        .filter(|(key, _)| percent_decode(key) == name.as_bytes())
+        .map(|(_, value)| percent_decode(value))
+        .collect();
+    only(values.iter().map(Vec::as_slice))
+}
+
+fn cookie<'a>(values: impl Iterator<Item = &'a [u8]>, name: &str) -> Found {
+    only(
+        values
+            .flat_map(|value| value.split(|byte| *byte == b';'))
+            .filter_map(|pair| split_once(pair, b'='))
+            .filter(|(key, _)| key.trim_ascii() == name.as_bytes())
+            .map(|(_, value)| unquoted(value.trim_ascii())),
+    )
+}
+
+/// RFC 6265 §4.1.1: a cookie value may stand in double quotes.
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+fn split_once(text: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|byte| *byte == separator)?;
+    Some((text.get(..at)?, text.get(at.checked_add(1)?..)?))
+}
