@@ -1,0 +1,98 @@
+//! The filter: turns the proxy's callbacks into questions to the gate, and its verdicts into host actions. Decides nothing.
+
+use crate::config::Config;
+use crate::gate::{Gate, Passed, Verdict};
+use crate::host::Proxy;
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+use std::rc::Rc;
+
+/// Tells the SDK what to make for each configuration; called when the module is initialized.
+pub fn register() {
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+}
+
+/// One configuration of the filter on one worker.
+#[derive(Default)]
+struct Root {
+    gate: Option<Rc<Gate>>,
+}
+
+/// One request.
+struct Request {
+    gate: Option<Rc<Gate>>,
+    passed: Passed,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        // What the proxy would not print is not formatted either.
+        proxy_wasm::set_log_level(hostcalls::get_log_level().unwrap_or(LogLevel::Info));
+        let bytes = hostcalls::get_buffer(proxy_wasm::types::BufferType::PluginConfiguration, 0, usize::MAX);
+        let config = match Config::parse(&bytes.ok().flatten().unwrap_or_default()) {
+            Ok(config) => config,
+            Err(mistakes) => {
+                for mistake in mistakes.0 {
+                    log::error!("configuration refused: {mistake}");
+                }
+                return false;
+            }
+        };
+        log::info!(
+            "allowance {}: namespace {}, plans: {}, consumers: {}",
+            env!("CARGO_PKG_VERSION"),
+            config.namespace,
+            config.plans.len(),
+            config.consumers.consumers().len(),
+        );
+        match Gate::open(config, &Proxy, || Proxy.random()) {
+            Ok(gate) => self.gate = Some(Rc::new(gate)),
+            Err(error) => log::error!("configuration refused: {error}"),
+        }
+        self.gate.is_some()
+    }
+
+    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Request { gate: self.gate.clone(), passed: Passed::default() }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+impl Context for Request {}
+
+impl HttpContext for Request {
+    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        // A filter that could not be configured is never given requests.
+        let Some(gate) = &self.gate else {
+            return Action::Continue;
+        };
+        match gate.admit(&Proxy) {
+            Verdict::Pass(passed) => {
+                self.passed = passed;
+                Action::Continue
+            }
+            Verdict::Refuse(reply) => {
+                if let Err(error) = Proxy.reply(&reply) {
+                    log::error!("a refused request waits for its timeout: {error}");
+                }
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        // Also called for the filter's own replies, which have nothing to add.
+        for (name, value) in self.passed.fields() {
+            if let Err(error) = Proxy.add_response_header(name, &value) {
+                log::debug!("response without {name}: {error}");
+            }
+        }
+        Action::Continue
+    }
+}

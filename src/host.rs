@@ -1,0 +1,244 @@
+//! The proxy's side of the core's traits: host calls of the proxy-wasm ABI 0.2.1.
+//!
+//! The imports are declared here because the SDK panics on every status it does not expect, and a panic takes the whole VM down.
+
+use crate::gate::Host;
+use crate::metrics::{MetricId, Metrics};
+use crate::reply::Reply;
+use crate::request::{Head, Headers};
+use crate::store::{HostError, SharedData, Version, Versioned, Written};
+use crate::window::Timestamp;
+
+/// The proxy this module runs in, acting for the current context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proxy;
+
+// proxy_status_t
+const OK: u32 = 0;
+const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+
+// proxy_header_map_type_t, proxy_metric_type_t
+const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
+const COUNTER: u32 = 0;
+
+/// Presented as version for a key that does not exist, the host creates it; for one that does, it is a lost race. Without a
+/// version (0) the host would overwrite whatever came between.
+const CREATE: u32 = u32::MAX;
+
+impl Proxy {
+    /// Sends a reply instead of letting the request pass.
+    pub(crate) fn reply(self, reply: &Reply) -> Result<(), HostError> {
+        let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(name, value)| (*name, &**value)).collect();
+        // HTTP callers: no gRPC status.
+        raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &Headers::encode(&headers), -1)
+    }
+
+    /// Adds a header to the response that is passing.
+    pub(crate) fn add_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::add_header(RESPONSE_HEADERS, name, value)
+    }
+
+    /// Random bytes from the host.
+    pub(crate) fn random(self) -> Option<[u8; 16]> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).ok()?;
+        Some(bytes)
+    }
+}
+
+impl Host for Proxy {
+    fn now(&self) -> Result<Timestamp, HostError> {
+        raw::now().map(Timestamp)
+    }
+}
+
+impl Head for Proxy {
+    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        // The header map's own getter returns only the first of repeated headers; the property has them all, joined.
+        raw::property(&["request", "headers", name])
+    }
+
+    fn headers(&self) -> Result<Headers, HostError> {
+        let bytes = raw::header_pairs(REQUEST_HEADERS)?;
+        Headers::decode(bytes).ok_or(HostError { call: "get_header_map_pairs", status: OK })
+    }
+}
+
+impl SharedData for Proxy {
+    fn get(&self, key: &[u8]) -> Result<Versioned, HostError> {
+        let (value, version) = raw::shared_data(key)?;
+        let version = version.map_or(Version::Absent, Version::Stored);
+        Ok(Versioned { value, version })
+    }
+
+    fn set(&self, key: &[u8], value: &[u8], version: Version) -> Result<Written, HostError> {
+        let version = match version {
+            Version::Absent => CREATE,
+            Version::Stored(version) => version,
+        };
+        raw::set_shared_data(key, value, version).map(|stored| if stored { Written::Stored } else { Written::Conflict })
+    }
+}
+
+impl Metrics for Proxy {
+    fn counter(&self, name: &str) -> Option<MetricId> {
+        raw::define_metric(COUNTER, name).ok().map(MetricId)
+    }
+
+    fn add(&self, metric: MetricId, by: u32) {
+        // A metric that the host no longer takes must not decide about a request.
+        let _ = raw::increment_metric(metric.0, by.into());
+    }
+}
+
+/// The imports, and safe functions that check status and null.
+#[allow(unsafe_code)]
+mod raw {
+    use super::{CAS_MISMATCH, HostError, NOT_FOUND, OK};
+    use std::ptr::{null, null_mut};
+
+    unsafe extern "C" {
+        fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+        fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
+        fn proxy_get_header_map_pairs(map: u32, value: *mut *mut u8, value_len: *mut usize) -> u32;
+        fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
+        fn proxy_get_shared_data(
+            key: *const u8,
+            key_len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
+        fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
+        fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_len: usize,
+            body: *const u8,
+            body_len: usize,
+            headers: *const u8,
+            headers_len: usize,
+            grpc_status: i32,
+        ) -> u32;
+    }
+
+    fn check(call: &'static str, status: u32) -> Result<(), HostError> {
+        if status == OK { Ok(()) } else { Err(HostError { call, status }) }
+    }
+
+    /// Takes over bytes that the host put into memory it had from this module's allocator.
+    fn owned(data: *mut u8, len: usize) -> Vec<u8> {
+        if data.is_null() || len == 0 {
+            return Vec::new();
+        }
+        // SAFETY: a returned value is a block of exactly `len` bytes from the SDK's `proxy_on_memory_allocate`, which gives away
+        // a boxed slice of the global allocator; the host has filled it and keeps no reference.
+        unsafe { Vec::from_raw_parts(data, len, len) }
+    }
+
+    pub(super) fn now() -> Result<u64, HostError> {
+        let mut time = 0;
+        // SAFETY: the host writes one u64.
+        let status = unsafe { proxy_get_current_time_nanoseconds(&raw mut time) };
+        check("get_current_time_nanoseconds", status)?;
+        Ok(time)
+    }
+
+    pub(super) fn property(path: &[&str]) -> Result<Option<Vec<u8>>, HostError> {
+        let path = path.join("\0");
+        let (mut value, mut len) = (null_mut(), 0);
+        // SAFETY: the path is read during the call; the host writes a pointer and a length.
+        let status = unsafe { proxy_get_property(path.as_ptr(), path.len(), &raw mut value, &raw mut len) };
+        if status == NOT_FOUND {
+            return Ok(None);
+        }
+        check("get_property", status)?;
+        Ok(Some(owned(value, len)))
+    }
+
+    pub(super) fn header_pairs(map: u32) -> Result<Vec<u8>, HostError> {
+        let (mut value, mut len) = (null_mut(), 0);
+        // SAFETY: the host writes a pointer and a length.
+        let status = unsafe { proxy_get_header_map_pairs(map, &raw mut value, &raw mut len) };
+        check("get_header_map_pairs", status)?;
+        Ok(owned(value, len))
+    }
+
+    pub(super) fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+        // SAFETY: name and value are read during the call.
+        let status = unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+        check("add_header_map_value", status)
+    }
+
+    /// The value and its version; no version where the key does not exist.
+    pub(super) fn shared_data(key: &[u8]) -> Result<(Vec<u8>, Option<u32>), HostError> {
+        let (mut value, mut len, mut cas) = (null_mut(), 0, 0);
+        // SAFETY: the key is read during the call; the host writes a pointer, a length and a u32.
+        let status =
+            unsafe { proxy_get_shared_data(key.as_ptr(), key.len(), &raw mut value, &raw mut len, &raw mut cas) };
+        if status == NOT_FOUND {
+            return Ok((Vec::new(), None));
+        }
+        check("get_shared_data", status)?;
+        Ok((owned(value, len), Some(cas)))
+    }
+
+    /// Whether the value was stored; if not, the key was at another version.
+    pub(super) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<bool, HostError> {
+        // SAFETY: key and value are read during the call.
+        let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) };
+        if status == CAS_MISMATCH {
+            return Ok(false);
+        }
+        check("set_shared_data", status)?;
+        Ok(true)
+    }
+
+    pub(super) fn define_metric(kind: u32, name: &str) -> Result<u32, HostError> {
+        let mut id = 0;
+        // SAFETY: the name is read during the call; the host writes one u32.
+        let status = unsafe { proxy_define_metric(kind, name.as_ptr(), name.len(), &raw mut id) };
+        check("define_metric", status)?;
+        Ok(id)
+    }
+
+    pub(super) fn increment_metric(id: u32, by: i64) -> Result<(), HostError> {
+        // SAFETY: numbers only.
+        let status = unsafe { proxy_increment_metric(id, by) };
+        check("increment_metric", status)
+    }
+
+    pub(super) fn send_local_response(
+        status: u32,
+        details: &str,
+        body: &[u8],
+        headers: &[u8],
+        grpc_status: i32,
+    ) -> Result<(), HostError> {
+        let pointer = |bytes: &[u8]| if bytes.is_empty() { null() } else { bytes.as_ptr() };
+        // SAFETY: details, body and headers are read during the call.
+        let status = unsafe {
+            proxy_send_local_response(
+                status,
+                details.as_ptr(),
+                details.len(),
+                pointer(body),
+                body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                grpc_status,
+            )
+        };
+        check("send_local_response", status)
+    }
+}
