@@ -1,0 +1,16 @@
+//! Properties of the pure core: counting, records, keys, with time as an argument.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected may panic; that is what it is for"
+)]
+
+mod clock;
+mod counting;
+mod keys;
+mod records;
+mod strategies;

@@ -1,0 +1,177 @@
+//! Records: bytes that survive other configurations, other builds and strangers.
+
+use crate::strategies::{SECOND, any_limits, limit};
+use allowance::decision::Decision;
+use allowance::limiter;
+use allowance::namespace::Namespace;
+use allowance::plan::{Algorithm, Limit, MAX_LIMITS};
+use allowance::record::Record;
+use allowance::store::memory::Memory;
+use allowance::store::{self, SharedData, Version, Versioned, Written};
+use allowance::window::Timestamp;
+use proptest::prelude::*;
+
+const NOW: Timestamp = Timestamp(1_800_000_000 * SECOND);
+
+fn charge(record: &[u8], limits: &[Limit], cost: u64, now: Timestamp) -> Vec<u8> {
+    let outcome = limiter::decide(&Record::decode(record).unwrap(), limits, cost, now);
+    assert!(matches!(outcome.decision, Decision::Allowed { .. }));
+    outcome.record.unwrap()
+}
+
+fn used(record: &[u8], limit: &Limit, now: Timestamp) -> u64 {
+    limit.rule.used(&limit.rule.advance(Record::decode(record).unwrap().counter(limit.id), now))
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_safe_to_decode(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Record::decode(&bytes);
+    }
+
+    /// A record with every counter's bytes replaced by others: decided without a panic.
+    #[test]
+    fn any_counter_is_safe_to_use(limits in any_limits(), noise in prop::collection::vec(any::<u8>(), 200), now: u64, cost: u64) {
+        let mut record = charge(&[], &limits, 1, NOW);
+        for (index, byte) in noise.iter().enumerate() {
+            // Past the header of each counter is its body; ids and lengths stay.
+            if let Some(stored) = record.get_mut(2 + index).filter(|_| (index % 42) > 10) {
+                *stored = *byte;
+            }
+        }
+        if let Ok(decoded) = Record::decode(&record) {
+            let _ = limiter::decide(&decoded, &limits, cost, Timestamp(now));
+        }
+    }
+
+    #[test]
+    fn cut_short_or_prolonged_a_record_is_refused(limits in any_limits(), cut in 1..300usize) {
+        let record = charge(&[], &limits, 1, NOW);
+        if let Some(short) = record.get(..record.len().saturating_sub(cut)).filter(|short| !short.is_empty()) {
+            prop_assert!(Record::decode(short).is_err());
+        }
+        prop_assert!(Record::decode(&[record, vec![0; cut]].concat()).is_err());
+    }
+}
+
+#[test]
+fn a_counter_that_this_configuration_does_not_know_is_carried_until_it_is_empty() {
+    let [hour, minute] =
+        [limit("hour", Algorithm::FixedWindow, 9, "1h", 1), limit("minute", Algorithm::TokenBucket, 9, "1m", 9)];
+    let mut record = charge(&[], &[hour.clone()], 3, NOW);
+    record = charge(&record, &[minute.clone()], 2, NOW.after(SECOND));
+    assert_eq!((used(&record, &hour, NOW), used(&record, &minute, NOW.after(SECOND))), (3, 2));
+    let two = record.len();
+    record = charge(&record, &[minute], 1, NOW.after(3600 * SECOND));
+    assert_eq!(used(&record, &hour, NOW.after(3600 * SECOND)), 0);
+    assert!(record.len() < two, "the empty counter is gone");
+}
+
+/// Byte 10 of a record is the first counter's kind, byte 11 the length of its body.
+#[test]
+fn a_counter_of_a_kind_that_this_build_does_not_know_is_carried_unchanged() {
+    let [ours, theirs] = ["ours", "theirs"].map(|name| limit(name, Algorithm::FixedWindow, 9, "1h", 1));
+    let mut record = charge(&[], &[theirs], 3, NOW);
+    record[10] = 200;
+    let foreign = record[2..].to_vec();
+    let record = charge(&record, &[ours.clone()], 1, NOW);
+    assert!(record.windows(foreign.len()).any(|bytes| bytes == foreign));
+    assert_eq!(used(&record, &ours, NOW), 1);
+}
+
+#[test]
+fn what_a_later_build_adds_to_a_counter_stays_with_it() {
+    let limits = [limit("a", Algorithm::SlidingWindow, 9, "1h", 1)];
+    let mut record = charge(&[], &limits, 3, NOW);
+    record[11] += 4;
+    record.extend(b"more");
+    let record = charge(&record, &limits, 1, NOW);
+    assert_eq!(used(&record, &limits[0], NOW), 4);
+    assert!(record.ends_with(b"more"));
+}
+
+#[test]
+fn a_full_record_drops_the_unknown_counters_that_are_empty_soonest_and_says_so() {
+    let names: Vec<String> = (0..=MAX_LIMITS).map(|i| format!("l{i}")).collect();
+    let limits: Vec<Limit> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| limit(name, Algorithm::TokenBucket, 9, &format!("{}h", i + 1), 9))
+        .collect();
+    let record = charge(&[], &limits[..MAX_LIMITS], 1, NOW);
+    let outcome = limiter::decide(&Record::decode(&record).unwrap(), &limits[MAX_LIMITS..], 1, NOW);
+    assert!(outcome.overfull);
+    let record = outcome.record.unwrap();
+    assert_eq!(record[1], 16);
+    assert_eq!(used(&record, &limits[0], NOW), 0, "the one that is empty soonest had to go");
+    assert!(limits[1..].iter().all(|limit| used(&record, limit, NOW) == 1));
+}
+
+#[test]
+fn ids_tell_name_window_and_algorithm_apart_and_nothing_else() {
+    let base = limit("a", Algorithm::FixedWindow, 5, "1d", 1);
+    assert_eq!(base.id, limit("a", Algorithm::FixedWindow, 7, "24h", 3).id);
+    assert_eq!(base.id, limit("a", Algorithm::FixedWindow, 5, "day", 1).id, "the same windows by another name");
+    for other in [
+        limit("b", Algorithm::FixedWindow, 5, "1d", 1),
+        limit("a", Algorithm::FixedWindow, 5, "2d", 1),
+        limit("a", Algorithm::SlidingWindow, 5, "1d", 1),
+        limit("a", Algorithm::FixedWindow, 5, "week", 1),
+        limit("a", Algorithm::FixedWindow, 5, "month", 1),
+    ] {
+        assert_ne!(base.id, other.id, "{other:?}");
+    }
+    // A duration of a week is aligned to the epoch's Thursday, the word to Monday.
+    assert_ne!(limit("a", Algorithm::FixedWindow, 5, "1w", 1).id, limit("a", Algorithm::FixedWindow, 5, "week", 1).id);
+}
+
+/// A store in which every write is preceded by another worker's.
+struct Contended(Memory);
+
+impl SharedData for Contended {
+    fn get(&self, key: &[u8]) -> Result<Versioned, store::HostError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, key: &[u8], value: &[u8], version: Version) -> Result<Written, store::HostError> {
+        let current = self.0.get(key)?.version;
+        self.0.set(key, b"theirs", current)?;
+        self.0.set(key, value, version)
+    }
+}
+
+#[test]
+fn a_change_gives_up_after_ten_thousand_lost_races_and_has_written_nothing() {
+    let data = Contended(Memory::default());
+    let mut tries = 0;
+    let result = store::change(&data, b"key", |_| {
+        tries += 1;
+        (Some(b"ours".to_vec()), ())
+    });
+    assert_eq!(result, Err(store::StoreError::Contended));
+    assert_eq!(tries, 10_000);
+    assert_eq!(data.get(b"key").unwrap().value, b"theirs");
+}
+
+#[test]
+fn a_namespace_keeps_the_secret_of_whoever_came_first() {
+    let data = Memory::default();
+    let first = Namespace::open(&data, "n", || Some([1; 16])).unwrap();
+    let second = Namespace::open(&data, "n", || Some([2; 16])).unwrap();
+    let other = Namespace::open(&data, "m", || Some([1; 16])).unwrap();
+    let key = crate::keys::key("secret");
+    assert_eq!(first.key_record(&key), second.key_record(&key));
+    assert_ne!(first.key_record(&key), other.key_record(&key));
+    assert_ne!(first.key_record(&key), first.key_record(&crate::keys::key("secreu")));
+    assert!(!format!("{first:?}").contains("[1, 1"));
+}
+
+#[test]
+fn a_namespace_refuses_a_meta_value_that_is_not_its_own() {
+    for foreign in [b"garbage".as_slice(), b"\x01short", b"\x02aaaaaaaaaaaaaaaa"] {
+        let data = Memory::default();
+        data.set(b"allowance/1/n/meta", foreign, Version::Absent).unwrap();
+        assert!(Namespace::open(&data, "n", || Some([1; 16])).is_err());
+        assert_eq!(data.get(b"allowance/1/n/meta").unwrap().value, foreign, "and leaves it alone");
+    }
+}
