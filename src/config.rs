@@ -122,7 +122,7 @@ impl Mistakes {
 
 /// Puts together what was read. Where something is wrong, a placeholder stands in: the caller throws the result away.
 fn build(from: Configuration, mistakes: &mut Mistakes) -> Config {
-    if from.plans.is_absent() {
+    if from.plans.is_absent() || matches!(&from.plans, Field::Given(Entries(entries)) if entries.is_empty()) {
         mistakes.add("plans", "expected at least one plan, got nothing");
     }
     let plans: Vec<Plan> = match from.plans.given() {

@@ -8,7 +8,7 @@ use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 use std::fmt;
 use std::num::NonZeroU64;
 
-/// Fields of the design that later versions bring.
+/// What later versions bring.
 pub(super) const LATER: Later = &[
     (
         "Configuration",
@@ -20,6 +20,7 @@ pub(super) const LATER: Later = &[
     ("LimitSpec", &["tokens", "shadow", "count", "reserve"]),
     ("ConsumerSpec", &["disabled", "generation"]),
     ("DenialSpec", &["format", "expose"]),
+    ("HeaderFamily", &["x-ratelimit", "provider"]),
 ];
 
 /// The whole configuration.

@@ -29,7 +29,9 @@ pub(super) enum Field<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entries<T>(pub(super) Vec<(String, Field<T>)>);
 
-/// Fields that the design names and this version does not have yet, by the Rust name of their type.
+const NOT_YET: &str = "not supported by this version";
+
+/// Fields and words of the language that this version does not have yet, by the Rust name of their type.
 pub(super) type Later = &'static [(&'static str, &'static [&'static str])];
 
 /// Reads `T`; every mistake goes to `mistakes`.
@@ -123,6 +125,11 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Whether a field or a word of the type `name` comes with a later version.
+    fn is_later(&self, name: &str, word: &str) -> bool {
+        self.later.iter().any(|(of, later)| *of == name && later.contains(&word))
+    }
+
     fn at(&self, path: String, value: &'a Value) -> Self {
         Self { value, path, later: self.later, mistakes: self.mistakes }
     }
@@ -159,8 +166,8 @@ impl<'a> Reader<'a> {
                 self.note(path, "expected this field once, got it twice".to_owned());
             } else if fields.is_none_or(|fields| fields.contains(&key.as_str())) {
                 entries.push((key.as_str(), self.at(path, value)));
-            } else if self.later.iter().any(|(of, later)| *of == name && later.contains(&key.as_str())) {
-                self.note(path, "not supported by this version".to_owned());
+            } else if self.is_later(name, key) {
+                self.note(path, NOT_YET.to_owned());
             } else {
                 self.note(path, format!("unknown field, expected one of {}", fields.unwrap_or_default().join(", ")));
             }
@@ -232,11 +239,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Refused> {
         let result = match self.value {
+            Value::Text(text) if self.is_later(name, text) => Err(de::Error::custom(format!("{text} is {NOT_YET}"))),
             Value::Text(text) => visitor.visit_enum(StrDeserializer::new(text)),
             _ => Err(self.not_text(&OneOf(variants))),
         };
@@ -321,6 +329,8 @@ impl de::Error for Refused {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        // serde's word for what users know as a list.
+        let expected = expected.to_string().replace("a sequence", "a list");
         Self(Some(format!("expected {expected}, got {}", Got(unexpected))))
     }
 

@@ -58,8 +58,8 @@ proptest! {
 fn a_counter_that_this_configuration_does_not_know_is_carried_until_it_is_empty() {
     let [hour, minute] =
         [limit("hour", Algorithm::FixedWindow, 9, "1h", 1), limit("minute", Algorithm::TokenBucket, 9, "1m", 9)];
-    let mut record = charge(&[], &[hour.clone()], 3, NOW);
-    record = charge(&record, &[minute.clone()], 2, NOW.after(SECOND));
+    let mut record = charge(&[], std::slice::from_ref(&hour), 3, NOW);
+    record = charge(&record, std::slice::from_ref(&minute), 2, NOW.after(SECOND));
     assert_eq!((used(&record, &hour, NOW), used(&record, &minute, NOW.after(SECOND))), (3, 2));
     let two = record.len();
     record = charge(&record, &[minute], 1, NOW.after(3600 * SECOND));
@@ -74,7 +74,7 @@ fn a_counter_of_a_kind_that_this_build_does_not_know_is_carried_unchanged() {
     let mut record = charge(&[], &[theirs], 3, NOW);
     record[10] = 200;
     let foreign = record[2..].to_vec();
-    let record = charge(&record, &[ours.clone()], 1, NOW);
+    let record = charge(&record, std::slice::from_ref(&ours), 1, NOW);
     assert!(record.windows(foreign.len()).any(|bytes| bytes == foreign));
     assert_eq!(used(&record, &ours, NOW), 1);
 }
