@@ -99,6 +99,8 @@ mod raw {
     use super::{CAS_MISMATCH, HostError, NOT_FOUND, OK};
     use std::ptr::{null, null_mut};
 
+    // Without the module's name the linker takes them for symbols it should have found.
+    #[cfg_attr(target_arch = "wasm32", link(wasm_import_module = "env"))]
     unsafe extern "C" {
         fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
         fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
