@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# build.sh MODULE CARGO...: builds the filter for wasm32-wasip1 into MODULE, with the first std for that target that can be had.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+module=$1
+shift
+cargo=("$@")
+triple=wasm32-wasip1
+build=(build --locked --release --lib --target "$triple")
+
+# The distribution's compiler has a target directory of its own, or the two would undo each other's work.
+debian=target/debian
+packages=(rustc-web cargo-web rust-web-src wasi-libc lld)
+
+installed() {
+	compgen -G "$("${RUSTC:-rustc}" --print target-libdir --target "$triple" 2>/dev/null)/libstd-*" >/dev/null
+}
+
+added() {
+	# Where rustup could not help before it is not asked again: the answer may take its time.
+	[[ ! -d $debian ]] && mkdir -p target/log && "$RUSTUP" target add "$triple" >target/log/rustup.log 2>&1 && installed
+}
+
+CARGO="${cargo[*]}" .make/need.sh cargo linker
+if installed || added; then
+	out=target
+	"${cargo[@]}" "${build[@]}" --target-dir "$out"
+else
+	# No std to download: Debian's compiler comes with its source, and builds it.
+	.make/need.sh packages "Rust's $triple target is missing" \
+		"run 'rustup target add $triple' where it can download (what it said here: target/log/rustup.log)" "${packages[@]}"
+	out=$debian
+	CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
+		RUSTFLAGS="-C link-self-contained=no -L native=/usr/lib/wasm32-wasi -C linker=wasm-ld" \
+		/usr/bin/cargo "${build[@]}" -Zbuild-std=std,panic_abort --target-dir "$out"
+fi
+
+# Under another name first, so that nobody ever reads half a module; and replaced only when it changed.
+new=$module.$$
+trap 'rm -f "$new"' EXIT
+cp "$out/$triple/release/allowance.wasm" "$new"
+# Post-link steps change $new here.
+cmp -s "$new" "$module" || mv "$new" "$module"
+
+bytes=$(wc -c <"$module")
+printf '%s  %d KiB\n' "$module" $(((bytes + 512) / 1024))
