@@ -3,26 +3,39 @@
 //! Both forms are read alike: native YAML, which Envoy delivers as a serialized `google.protobuf.Struct`, and JSON text. All
 //! mistakes are reported at once, each with path, what was expected and what was there.
 
+mod callers;
 mod document;
 mod language;
+mod plans;
 mod reader;
+mod rules;
 
-use crate::consumer::{Consumer, Directory};
-use crate::counter::Rule;
-use crate::key::{KeyHash, Several, Source, Sources};
-use crate::plan::{Algorithm, Limit, MAX_LIMITS, Plan, Unit};
-use crate::window::Window;
+use crate::caller::Identity;
+use crate::consumer::Directory;
+use crate::headers::Families;
+use crate::key::Sources;
+use crate::plan::{Limit, Plan};
+use crate::record::CounterId;
+use crate::rule::RequestRule;
+use crate::table::Geometry;
 use document::Value;
 use language::{
-    AlgorithmSpec, ApiKeySpec, Configuration, ConsumerSpec, DenialSpec, FailureModeSpec, LATER, LimitSpec, NAME, Name,
-    PlanSpec, SeveralSpec, SourceSpec, Status,
+    Configuration, DenialSpec, FailureModeSpec, FormatSpec, HeaderFamily, LATER, LogSpec, Name, PreflightSpec,
+    UnlistedSpec,
 };
-use reader::{Entries, Field, child};
-use std::collections::HashMap;
+use plans::Everywhere;
+use reader::{Entries, Field};
 use std::fmt;
+use std::num::NonZeroU64;
 
 /// The message of a denial where the configuration has no other.
 pub const DEFAULT_MESSAGE: &str = "Exceeded the allowed number of requests";
+
+/// How many unlisted keys and addresses are tracked where the configuration does not say.
+pub const DEFAULT_TRACKED_KEYS: u32 = 65_536;
+
+/// Ten years in nanoseconds: the longest a bucket may take to be full again.
+const MAX_WINDOW: u64 = 3650 * 86_400 * crate::window::SECOND;
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,18 +44,41 @@ pub struct Config {
     pub namespace: String,
     /// Where API keys are looked for.
     pub sources: Sources,
-    /// Index of the plan for keys that no consumer lists; without one they are refused.
-    pub unlisted: Option<usize>,
+    /// Where an earlier filter says who the caller is; then no key is looked for.
+    pub identity: Option<Identity>,
+    /// What keys and identities may do that no consumer lists; without it they are refused.
+    pub unlisted: Option<Unlisted>,
+    /// Index of the plan for requests without a key, by address; without one they are refused.
+    pub anonymous: Option<usize>,
     /// All plans.
     pub plans: Vec<Plan>,
     /// All listed consumers.
     pub consumers: Directory,
+    /// What applies to some requests only; the first that matches wins.
+    pub rules: Vec<RequestRule>,
     /// What a denial says.
     pub denial: Denial,
-    /// Whether allowed responses carry the `RateLimit` fields.
-    pub ratelimit_headers: bool,
+    /// Which fields allowed responses carry.
+    pub headers: Families,
+    /// Whether CORS preflight requests without a key pass.
+    pub exempt_preflights: bool,
     /// What happens to a request when the filter itself cannot decide.
     pub failure_mode: FailureMode,
+    /// The table of unlisted callers.
+    pub geometry: Geometry,
+    /// Whether listed consumers have metrics of their own.
+    pub consumer_metrics: bool,
+    /// Whether every request leaves its decision for the access log, not denials alone.
+    pub log_all: bool,
+}
+
+/// What keys and identities may do that no consumer lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlisted {
+    /// Index of their plan.
+    pub plan: usize,
+    /// Index of the plan that their client's address is charged to as well.
+    pub address_plan: Option<usize>,
 }
 
 /// What a denial says.
@@ -50,8 +86,22 @@ pub struct Config {
 pub struct Denial {
     /// HTTP status, 400 … 599.
     pub status: u16,
+    /// The form of a reply's body.
+    pub format: Format,
     /// The sentence before the facts.
     pub message: String,
+    /// Whether clients are told the names of plans and limits, and the limit's numbers.
+    pub expose: bool,
+}
+
+/// The form of a reply's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// JSON.
+    #[default]
+    Json,
+    /// The message alone.
+    Text,
 }
 
 /// What happens to a request when the filter itself cannot decide.
@@ -112,6 +162,12 @@ impl Config {
             }
         }
     }
+
+    /// Every counter that a caller with these limits of its own can have under this configuration's rules.
+    #[must_use]
+    pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {
+        rules::counters(self, own)
+    }
 }
 
 impl Mistakes {
@@ -125,244 +181,92 @@ fn build(from: Configuration, mistakes: &mut Mistakes) -> Config {
     if from.plans.is_absent() || matches!(&from.plans, Field::Given(Entries(entries)) if entries.is_empty()) {
         mistakes.add("plans", "expected at least one plan, got nothing");
     }
+    if !from.identity.is_absent() && !from.api_key.is_absent() {
+        mistakes.add("identity", "expected either identity or api_key, got both");
+    }
+    let share = from.share.given().map(|spec| {
+        if spec.of.is_absent() {
+            mistakes.add("share.of", "expected how many Envoys share each limit, got nothing");
+        }
+        spec.of.given().map_or(NonZeroU64::MIN, |of| of.0)
+    });
+    let everywhere = Everywhere { shadow: from.shadow == Field::Given(true), share: share.unwrap_or(NonZeroU64::MIN) };
     let plans: Vec<Plan> = match from.plans.given() {
-        Some(Entries(entries)) => entries.into_iter().map(|(name, spec)| plan(name, spec, mistakes)).collect(),
+        Some(Entries(entries)) => {
+            entries.into_iter().map(|(name, spec)| plans::plan(name, spec, everywhere, mistakes)).collect()
+        }
         None => Vec::new(),
     };
-    let unlisted =
-        from.unlisted.given().and_then(|unlisted| plan_index("unlisted.plan", unlisted.plan, &plans, mistakes));
-    let consumers = consumers(from.consumers, &plans, mistakes);
-    let denial = from.denial.given().unwrap_or_default();
-    Config {
+    let anonymous = from.anonymous.given().and_then(|spec| plans::index("anonymous.plan", spec.plan, &plans, mistakes));
+    let tracked = from.max_tracked_keys.given().map_or(DEFAULT_TRACKED_KEYS, |keys| keys.0);
+    let config = Config {
         namespace: from.namespace.given().map_or_else(|| "default".to_owned(), |Name(name)| name),
-        sources: sources(from.api_key.given().unwrap_or_default(), mistakes),
-        unlisted,
+        sources: callers::sources(from.api_key.given().unwrap_or_default(), mistakes),
+        consumers: callers::consumers(from.consumers, &plans, from.identity.is_absent(), everywhere, mistakes),
+        identity: from.identity.given().and_then(|spec| callers::identity(spec, mistakes)),
+        unlisted: from.unlisted.given().and_then(|spec| unlisted(spec, &plans, mistakes)),
+        anonymous,
+        rules: rules::rules(from.rules, &plans, everywhere, mistakes),
         plans,
-        consumers,
-        denial: Denial::from(denial),
-        ratelimit_headers: from.headers.given().is_none_or(|families| !families.is_empty()),
+        denial: Denial::from(from.denial.given().unwrap_or_default()),
+        headers: families(from.headers),
+        exempt_preflights: !matches!(from.preflight, Field::Given(PreflightSpec::Count)),
         failure_mode: match from.failure_mode.given() {
             Some(FailureModeSpec::Deny) => FailureMode::Deny,
             Some(FailureModeSpec::Allow) | None => FailureMode::Allow,
         },
+        geometry: Geometry::for_keys(tracked),
+        consumer_metrics: from.metrics.given().is_some_and(|spec| spec.consumers == Field::Given(true)),
+        log_all: matches!(from.log, Field::Given(LogSpec::All)),
+    };
+    if mistakes.0.is_empty() {
+        rules::check(&config, mistakes);
     }
+    config
+}
+
+fn unlisted(spec: UnlistedSpec, plans: &[Plan], mistakes: &mut Mistakes) -> Option<Unlisted> {
+    let address_plan = match spec.address_plan {
+        Field::Absent => None,
+        plan => plans::index("unlisted.address_plan", plan, plans, mistakes),
+    };
+    Some(Unlisted { plan: plans::index("unlisted.plan", spec.plan, plans, mistakes)?, address_plan })
 }
 
 impl From<DenialSpec> for Denial {
     fn from(spec: DenialSpec) -> Self {
         Self {
-            status: spec.status.given().map_or(429, |Status(status)| status),
+            status: spec.status.given().map_or(429, |status| status.0),
+            format: match spec.format.given() {
+                Some(FormatSpec::Text) => Format::Text,
+                Some(FormatSpec::Auto | FormatSpec::Json) | None => Format::Json,
+            },
             message: spec.message.given().map_or_else(|| DEFAULT_MESSAGE.to_owned(), |message| message.0),
+            expose: spec.expose != Field::Given(false),
         }
     }
 }
 
-fn sources(spec: ApiKeySpec, mistakes: &mut Mistakes) -> Sources {
-    let several = match spec.several.given() {
-        Some(SeveralSpec::First) => Several::First,
-        Some(SeveralSpec::Refuse) | None => Several::Refuse,
+fn families(spec: Field<Vec<Field<HeaderFamily>>>) -> Families {
+    let Some(list) = spec.given() else {
+        return Families { ratelimit: true, x_ratelimit: false };
     };
-    let Some(list) = spec.from.given() else {
-        return Sources {
-            from: vec![Source::Bearer("authorization".to_owned()), Source::Header("x-api-key".to_owned())],
-            several,
-        };
+    let has = |family: fn(&HeaderFamily) -> bool| {
+        list.iter().any(|field| matches!(field, Field::Given(given) if family(given)))
     };
-    if list.is_empty() {
-        mistakes.add("api_key.from", "expected at least one source, got an empty list");
-    }
-    let mut from = Vec::with_capacity(list.len());
-    for (index, spec) in list.into_iter().enumerate() {
-        let path = format!("api_key.from[{index}]");
-        let Some(source) = spec.given().and_then(|spec| source(spec, &path, mistakes)) else {
-            continue;
-        };
-        if from.iter().any(|known| same_place(known, &source)) {
-            mistakes.add(path, "expected a place that no earlier source reads");
-        } else {
-            from.push(source);
-        }
-    }
-    Sources { from, several }
-}
-
-fn source(spec: SourceSpec, path: &str, mistakes: &mut Mistakes) -> Option<Source> {
-    let given = [spec.bearer.is_absent(), spec.header.is_absent(), spec.query.is_absent(), spec.cookie.is_absent()];
-    let count = given.into_iter().filter(|absent| !absent).count();
-    if count != 1 {
-        mistakes.add(path, format!("expected exactly one of bearer, header, query, cookie, got {count}"));
-        return None;
-    }
-    let bearer = spec.bearer.given().map(|name| Source::Bearer(name.0));
-    let header = spec.header.given().map(|name| Source::Header(name.0));
-    let query = spec.query.given().map(|name| Source::Query(name.0));
-    let cookie = spec.cookie.given().map(|name| Source::Cookie(name.0));
-    bearer.or(header).or(query).or(cookie)
-}
-
-/// A header read twice, once as bearer and once whole, would make every request ambiguous.
-fn same_place(one: &Source, other: &Source) -> bool {
-    match (one, other) {
-        (Source::Bearer(one) | Source::Header(one), Source::Bearer(other) | Source::Header(other))
-        | (Source::Query(one), Source::Query(other))
-        | (Source::Cookie(one), Source::Cookie(other)) => one == other,
-        _ => false,
+    Families {
+        ratelimit: has(|family| matches!(family, HeaderFamily::Ratelimit)),
+        x_ratelimit: has(|family| matches!(family, HeaderFamily::XRatelimit)),
     }
 }
 
-fn plan(name: String, spec: Field<PlanSpec>, mistakes: &mut Mistakes) -> Plan {
-    let path = child("plans", &name);
-    if language::name(&name).is_none() {
-        mistakes.add(path.clone(), format!("expected {NAME}, got {name:?}"));
+/// Notes a mistake unless exactly one of these fields is there.
+fn exactly_one(path: &str, fields: &[(&str, bool)], mistakes: &mut Mistakes) -> Option<()> {
+    let given = fields.iter().filter(|(_, absent)| !absent).count();
+    if given == 1 {
+        return Some(());
     }
-    let list = match spec.given().map(|spec| spec.limits) {
-        Some(Field::Given(list)) => list,
-        Some(Field::Absent) => {
-            mistakes.add(child(&path, "limits"), "expected a list of limits ([] for an unlimited plan), got nothing");
-            Vec::new()
-        }
-        Some(Field::Wrong) | None => Vec::new(),
-    };
-    Plan { name: name.into(), limits: limits(list, &child(&path, "limits"), mistakes) }
-}
-
-fn limits(list: Vec<Field<LimitSpec>>, path: &str, mistakes: &mut Mistakes) -> Vec<Limit> {
-    let mut limits: Vec<Limit> = Vec::with_capacity(list.len());
-    let mut names: HashMap<std::rc::Rc<str>, usize> = HashMap::new();
-    for (index, spec) in list.into_iter().enumerate() {
-        let path = format!("{path}[{index}]");
-        let Some(limit) = spec.given().and_then(|spec| limit(spec, &path, mistakes)) else {
-            continue;
-        };
-        if let Some(first) = names.get(&limit.name) {
-            mistakes.add(
-                child(&path, "name"),
-                format!("expected a name that no other limit here has, got {:?} as in [{first}]", limit.name),
-            );
-            continue;
-        }
-        names.insert(limit.name.clone(), index);
-        limits.push(limit);
-    }
-    if limits.len() > MAX_LIMITS {
-        mistakes.add(path, format!("expected at most {MAX_LIMITS} limits, got {}", limits.len()));
-    }
-    limits
-}
-
-fn limit(spec: LimitSpec, path: &str, mistakes: &mut Mistakes) -> Option<Limit> {
-    for (name, absent, expected) in [
-        ("requests", spec.requests.is_absent(), "a whole number of requests"),
-        ("per", spec.per.is_absent(), r#"a duration like "1m" or a word like day"#),
-    ] {
-        if absent {
-            mistakes.add(child(path, name), format!("expected {expected}, got nothing"));
-        }
-    }
-    let burst_given = !spec.burst.is_absent();
-    let (max, window) = (spec.requests.given()?.0, spec.per.given()?.0);
-    let algorithm = match spec.algorithm {
-        Field::Absent if window.is_word() => Algorithm::FixedWindow,
-        Field::Absent => Algorithm::SlidingWindow,
-        Field::Wrong => return None,
-        Field::Given(AlgorithmSpec::FixedWindow) => Algorithm::FixedWindow,
-        Field::Given(AlgorithmSpec::SlidingWindow) => Algorithm::SlidingWindow,
-        Field::Given(AlgorithmSpec::TokenBucket) => Algorithm::TokenBucket,
-    };
-    if window.is_word() && algorithm != Algorithm::FixedWindow {
-        mistakes.add(
-            child(path, "algorithm"),
-            format!("expected fixed_window with the calendar word {window}; the other algorithms take a duration"),
-        );
-        return None;
-    }
-    if burst_given && algorithm != Algorithm::TokenBucket {
-        mistakes.add(child(path, "burst"), "expected only with algorithm: token_bucket");
-        return None;
-    }
-    let burst = spec.burst.given().map_or(max, |burst| burst.0);
-    let rule = Rule { algorithm, max, window, burst };
-    if algorithm == Algorithm::TokenBucket && Window::every(rule.refill()).is_none() {
-        mistakes.add(child(path, "burst"), "expected a burst that is full again within ten years (3650d)");
-        return None;
-    }
-    let name = spec.name.given().map_or_else(|| window.to_string(), |Name(name)| name);
-    Some(Limit::new(&name, Unit::Requests, rule))
-}
-
-fn consumers(specs: Field<Vec<Field<ConsumerSpec>>>, plans: &[Plan], mistakes: &mut Mistakes) -> Directory {
-    let mut directory = Directory::default();
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let mut owners: HashMap<KeyHash, usize> = HashMap::new();
-    for (index, spec) in specs.given().unwrap_or_default().into_iter().enumerate() {
-        let Some(spec) = spec.given() else {
-            continue;
-        };
-        let path = format!("consumers[{index}]");
-        if spec.name.is_absent() {
-            mistakes.add(child(&path, "name"), format!("expected {NAME}, got nothing"));
-        }
-        let name = spec.name.given().map_or_else(String::new, |Name(name)| name);
-        match names.get(&name) {
-            Some(first) if !name.is_empty() => mistakes.add(
-                child(&path, "name"),
-                format!("expected a name that no other consumer has, got {name:?} as in consumers[{first}]"),
-            ),
-            _ => {
-                names.insert(name.clone(), index);
-            }
-        }
-        if spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty()) {
-            mistakes.add(child(&path, "keys"), "expected at least one key, got nothing");
-        }
-        let mut keys = Vec::new();
-        for (number, key) in spec.keys.given().unwrap_or_default().into_iter().enumerate() {
-            let Some(key) = key.given() else {
-                continue;
-            };
-            match owners.insert(key, index) {
-                Some(owner) => mistakes.add(
-                    format!("{path}.keys[{number}]"),
-                    format!("expected a key that is listed once, got one of consumers[{owner}]"),
-                ),
-                None => keys.push(key),
-            }
-        }
-        let plan = plan_index(&child(&path, "plan"), spec.plan, plans, mistakes);
-        let own = spec.limits.given().map(|list| limits(list, &child(&path, "limits"), mistakes));
-        let limits = own.map(|own| merged(plan.and_then(|plan| plans.get(plan)), own));
-        if let Some(limits) = limits.as_ref().filter(|limits| limits.len() > MAX_LIMITS) {
-            mistakes.add(
-                child(&path, "limits"),
-                format!("expected at most {MAX_LIMITS} limits together with the plan's, got {}", limits.len()),
-            );
-        }
-        directory.add(Consumer { name: name.into(), plan: plan.unwrap_or_default(), limits }, keys);
-    }
-    directory
-}
-
-/// The plan's limits in their order, replaced by the consumer's of the same name; then the consumer's others.
-fn merged(plan: Option<&Plan>, own: Vec<Limit>) -> Vec<Limit> {
-    let mut limits = plan.map(|plan| plan.limits.clone()).unwrap_or_default();
-    for limit in own {
-        match limits.iter_mut().find(|known| known.name == limit.name) {
-            Some(replaced) => *replaced = limit,
-            None => limits.push(limit),
-        }
-    }
-    limits
-}
-
-fn plan_index(path: &str, name: Field<Name>, plans: &[Plan], mistakes: &mut Mistakes) -> Option<usize> {
-    if name.is_absent() {
-        mistakes.add(path, "expected the name of a plan, got nothing");
-    }
-    let Name(name) = name.given()?;
-    let index = plans.iter().position(|plan| *plan.name == *name);
-    if index.is_none() {
-        let known: Vec<&str> = plans.iter().map(|plan| &*plan.name).collect();
-        mistakes.add(path, format!("expected the name of a plan ({}), got {name:?}", known.join(", ")));
-    }
-    index
+    let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
+    mistakes.add(path, format!("expected exactly one of {}, got {given}", names.join(", ")));
+    None
 }

@@ -192,6 +192,23 @@ impl Rule {
         }
     }
 
+    /// The counter without `cost` units that were charged at `now`. `counter` stands at `now`; if another worker's clock has taken it into
+    /// the next window meanwhile, they are the previous window's there, or forgotten. Never gives back more than was charged.
+    #[must_use]
+    pub fn refund(&self, counter: Counter, cost: u64, now: Timestamp) -> Counter {
+        match counter {
+            Counter::Fixed { start, used } if start <= now => Counter::Fixed { start, used: used.saturating_sub(cost) },
+            Counter::Fixed { .. } => counter,
+            Counter::Sliding { at, previous, current } if at <= now => {
+                Counter::Sliding { at, previous, current: current.saturating_sub(cost) }
+            }
+            Counter::Sliding { at, previous, current } => {
+                Counter::Sliding { at, previous: previous.saturating_sub(cost), current }
+            }
+            Counter::Bucket { at, level } => Counter::Bucket { at, level: level.saturating_sub(self.volume(cost)) },
+        }
+    }
+
     /// How long after `now` `cost` units fit, without any charge in between. `counter` stands at `now` (see [`Rule::advance`]).
     #[must_use]
     pub fn wait(&self, counter: &Counter, cost: u64, now: Timestamp) -> Wait {
@@ -210,6 +227,30 @@ impl Rule {
             }
         };
         Wait::For(passes.since(now))
+    }
+
+    /// A counter that at any time reads at least as much as either: what a floor is made of. Both stand at the same time, or one of them
+    /// ahead of it.
+    #[must_use]
+    pub fn larger(one: Counter, other: Counter) -> Counter {
+        match (one, other) {
+            (Counter::Fixed { start, used }, Counter::Fixed { start: other_start, used: other_used }) => {
+                Counter::Fixed { start: start.max(other_start), used: used.max(other_used) }
+            }
+            (
+                Counter::Sliding { at, previous, current },
+                Counter::Sliding { at: other_at, previous: other_previous, current: other_current },
+            ) => Counter::Sliding {
+                at: at.max(other_at),
+                previous: previous.max(other_previous),
+                current: current.max(other_current),
+            },
+            (Counter::Bucket { at, level }, Counter::Bucket { at: other_at, level: other_level }) => {
+                Counter::Bucket { at: at.max(other_at), level: level.max(other_level) }
+            }
+            // Two kinds under one id: nothing writes that.
+            (one, _) => one,
+        }
     }
 
     /// From when on nothing is used any more, without further charges.

@@ -16,12 +16,14 @@ pub struct Standing {
 /// Allowed or denied. A denial is a result, not an error, and has charged nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Every limit admitted the cost and was charged.
+    /// Every limit that is enforced admitted the cost and was charged.
     Allowed {
-        /// The limit with the smallest share left, the first of equals; `None` for a caller without limits.
+        /// The enforced limit with the smallest share left, the first of equals; `None` for a caller without any.
         tightest: Option<Standing>,
+        /// The first shadow limit that would have denied; it was not charged.
+        shadow_denied: Option<usize>,
     },
-    /// At least one limit was exhausted.
+    /// At least one enforced limit was exhausted.
     Denied {
         /// Of the exhausted limits the one with the longest wait, the first of equals.
         standing: Standing,

@@ -1,7 +1,7 @@
 //! The filter: turns the proxy's callbacks into questions to the gate, and its verdicts into host actions. Decides nothing.
 
 use crate::config::Config;
-use crate::gate::{Gate, Passed, Verdict};
+use crate::gate::{self, Gate, Passed, Verdict};
 use crate::host::Proxy;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -32,7 +32,8 @@ impl RootContext for Root {
         // What the proxy would not print is not formatted either.
         proxy_wasm::set_log_level(hostcalls::get_log_level().unwrap_or(LogLevel::Info));
         let bytes = hostcalls::get_buffer(proxy_wasm::types::BufferType::PluginConfiguration, 0, usize::MAX);
-        let config = match Config::parse(&bytes.ok().flatten().unwrap_or_default()) {
+        let bytes = bytes.ok().flatten().unwrap_or_default();
+        let config = match Config::parse(&bytes) {
             Ok(config) => config,
             Err(mistakes) => {
                 for mistake in mistakes.0 {
@@ -41,18 +42,21 @@ impl RootContext for Root {
                 return false;
             }
         };
-        log::info!(
-            "allowance {}: namespace {}, plans: {}, consumers: {}",
-            env!("CARGO_PKG_VERSION"),
-            config.namespace,
-            config.plans.len(),
-            config.consumers.consumers().len(),
-        );
-        match Gate::open(config, &Proxy, || Proxy.random()) {
-            Ok(gate) => self.gate = Some(Rc::new(gate)),
-            Err(error) => log::error!("configuration refused: {error}"),
+        let gate = match Gate::open(config, &Proxy, || Proxy.random()) {
+            Ok(gate) => gate,
+            Err(error) => {
+                log::error!("configuration refused: {error}");
+                return false;
+            }
+        };
+        // Every worker is configured; one of them says so.
+        if gate.namespace().announce(&Proxy, &bytes) {
+            for line in gate.announcement() {
+                log::log!(line.0, "{}", line.1);
+            }
         }
-        self.gate.is_some()
+        self.gate = Some(Rc::new(gate));
+        true
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
@@ -72,12 +76,16 @@ impl HttpContext for Request {
         let Some(gate) = &self.gate else {
             return Action::Continue;
         };
-        match gate.admit(&Proxy) {
-            Verdict::Pass(passed) => {
+        let Verdict { action, note } = gate.admit(&Proxy);
+        if let Some(Err(error)) = note.map(|note| Proxy.note("allowance", &note)) {
+            log::debug!("the access log goes without: {error}");
+        }
+        match action {
+            gate::Action::Pass(passed) => {
                 self.passed = passed;
                 Action::Continue
             }
-            Verdict::Refuse(reply) => {
+            gate::Action::Refuse(reply) => {
                 if let Err(error) = Proxy.reply(&reply) {
                     log::error!("a refused request waits for its timeout: {error}");
                 }

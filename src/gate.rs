@@ -1,19 +1,22 @@
 //! The gate: the way of one request through the core, from its head to the verdict.
 
+use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
-use crate::consumer::Consumer;
+use crate::counter::Rule;
 use crate::decision::{Decision, Standing};
-use crate::headers;
-use crate::key::{ApiKey, Found};
-use crate::limiter;
-use crate::metrics::{Meters, MetricId, Metrics, NONE, Outcome, Reason, Registry};
+use crate::headers::{Families, Field};
+use crate::limiter::{self, Outcome as Charged};
+use crate::metrics::{Meters, Metric, Metrics, NONE, Outcome, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
-use crate::plan::{Limit, Plan};
-use crate::record::Record;
-use crate::reply::{Exceeded, Reply};
-use crate::request::Head;
+use crate::record::{CounterId, Record};
+use crate::reply::{Exceeded, Form, Refusal, Reply};
+use crate::request::{Head, Request};
+use crate::rule::{self, Effect};
 use crate::store::{self, HostError, SharedData, StoreError};
+use crate::table::{self, Charge};
+use crate::terms::{Base, Book, Terms};
 use crate::window::Timestamp;
+use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What the gate needs of the proxy while it looks at one request.
@@ -30,28 +33,26 @@ pub trait Host: Head + SharedData + Metrics {
 pub struct Gate {
     config: Config,
     namespace: Namespace,
-    /// What unlisted keys may do; `None` where they are refused.
-    unlisted: Option<Rc<Profile>>,
-    /// What listed consumers may do, by their index.
-    listed: Vec<Rc<Profile>>,
+    book: Book,
+    /// How every counter of this configuration counts.
+    rules: HashMap<CounterId, Rule>,
     meters: Meters,
+    /// By consumer's index; empty unless the configuration asks for them.
+    consumers: Vec<[(Outcome, Metric); 4]>,
 }
 
-/// What the callers of one plan may do, or one consumer with limits of its own.
-#[derive(Debug)]
-struct Profile {
-    plan: Rc<str>,
-    limits: Vec<Limit>,
-    /// `RateLimit-Policy`.
-    policy: String,
-    allowed: Option<MetricId>,
-    /// By limit.
-    denied: Vec<Option<MetricId>>,
+/// What happens to a request, and what the access log can say of it.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// What happens.
+    pub action: Action,
+    /// `consumer=… plan=… limit=… decision=…`, of a denial or of every request, as the configuration has it.
+    pub note: Option<String>,
 }
 
 /// What happens to a request.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum Action {
     /// It goes on to the upstream.
     Pass(Passed),
     /// It is answered at once.
@@ -60,7 +61,21 @@ pub enum Verdict {
 
 /// What there is to say about a request that passed, on its response.
 #[derive(Clone, Debug, Default)]
-pub struct Passed(Option<(Rc<Profile>, Standing)>);
+pub struct Passed(Option<(Rc<Terms>, Standing, Families)>);
+
+/// One record and what it is charged under.
+struct Account {
+    terms: Rc<Terms>,
+    place: Place,
+}
+
+/// Where a record is.
+enum Place {
+    /// In a value of its own.
+    Own(Vec<u8>),
+    /// In the table, by hash.
+    Table(u64),
+}
 
 // === impl Gate ===
 
@@ -74,116 +89,279 @@ impl Gate {
         host: &(impl SharedData + Metrics),
         random: impl FnOnce() -> Option<[u8; 16]>,
     ) -> Result<Self, OpenError> {
-        let namespace = Namespace::open(host, &config.namespace, random)?;
-        let mut registry = Registry::new(host);
-        let plans: Vec<Rc<Profile>> = config
-            .plans
-            .iter()
-            .map(|Plan { name, limits }| Rc::new(Profile::new(name, limits.clone(), &mut registry)))
+        let namespace = Namespace::open(host, &config.namespace, config.geometry, random)?;
+        let mut registry = Registry::default();
+        let meters = registry.meters(host);
+        if let Some(gauge) = meters.geometry_kept {
+            host.set_gauge(gauge, u64::from(namespace.geometry() != config.geometry));
+        }
+        let outcomes = [Outcome::Allowed, Outcome::Denied, Outcome::ShadowDenied, Outcome::Disabled];
+        let listed = config.consumers.consumers().iter().filter(|_| config.consumer_metrics);
+        let consumers = listed
+            .map(|consumer| outcomes.map(|outcome| (outcome, registry.consumer(host, &consumer.name, outcome))))
             .collect();
-        let unlisted = config.unlisted.and_then(|plan| plans.get(plan).cloned());
-        let mut profile = |consumer: &Consumer| {
-            let plan = plans.get(consumer.plan)?;
-            Some(match &consumer.limits {
-                Some(own) => Rc::new(Profile::new(&plan.plan, own.clone(), &mut registry)),
-                None => plan.clone(),
-            })
-        };
-        // A valid configuration names a plan for each consumer, so that indices stay the same.
-        let listed = config.consumers.consumers().iter().filter_map(&mut profile).collect();
-        let meters = registry.meters();
-        Ok(Self { config, namespace, unlisted, listed, meters })
+        let book = Book::new(&config, registry, host);
+        let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
+        let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
+            Effect::Charge { limits, .. } => limits.as_slice(),
+            Effect::Exempt => &[],
+        });
+        let mut rules: HashMap<CounterId, Rule> = HashMap::new();
+        for limit in of_plans.chain(of_rules) {
+            // Where plans share a counter, the smaller numbers age it more slowly and show the larger share of it used.
+            let rule = rules.entry(limit.id).or_insert(limit.rule);
+            rule.max = rule.max.min(limit.rule.max);
+            rule.burst = rule.burst.min(limit.rule.burst);
+        }
+        Ok(Self { config, namespace, book, rules, meters, consumers })
+    }
+
+    /// The namespace it counts in.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// What to log once when this configuration is in force.
+    #[must_use]
+    pub fn announcement(&self) -> Vec<(log::Level, String)> {
+        let Config { namespace, plans, consumers, geometry, .. } = &self.config;
+        let (version, plans, consumers) = (env!("CARGO_PKG_VERSION"), plans.len(), consumers.consumers().len());
+        let text = format!("allowance {version}: namespace {namespace}, plans: {plans}, consumers: {consumers}");
+        let mut lines = vec![(log::Level::Info, text)];
+        let in_force = self.namespace.geometry();
+        if in_force != *geometry {
+            let (kept, asked) = (in_force.keys(), geometry.keys());
+            let text =
+                format!("max_tracked_keys stays {kept} until a restart, not {asked}: the table cannot be resized");
+            lines.push((log::Level::Warn, text));
+        }
+        lines
     }
 
     /// Decides a request. Exactly one decision is counted.
     #[must_use]
     pub fn admit(&self, host: &impl Host) -> Verdict {
-        match self.try_admit(host) {
+        let request = Request::new(host);
+        match self.try_admit(&request) {
             Ok(verdict) => verdict,
-            Err(error) => self.undecided(host, error),
+            Err(error) => self.undecided(&request, error),
         }
     }
 
-    fn try_admit(&self, host: &impl Host) -> Result<Verdict, StoreError> {
-        let key = match self.config.sources.find(host).map_err(StoreError::Host)? {
-            Found::Key(key) => key,
-            Found::Missing => {
-                count(host, self.meters.unauthorized);
-                return Ok(Verdict::Refuse(Reply::missing_api_key(&self.config.sources)));
-            }
-            Found::Ambiguous => {
-                count(host, self.meters.invalid);
-                return Ok(Verdict::Refuse(Reply::ambiguous_api_key()));
+    fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
+        let rule = match self.config.rules.as_slice() {
+            [] => None,
+            rules => rule::find(rules, request.headers().map_err(StoreError::Host)?),
+        };
+        let cost = match rule {
+            Some((_, rule)) => match rule.effect {
+                Effect::Exempt => return Ok(self.pass_exempt(request)),
+                Effect::Charge { cost, .. } => cost,
+            },
+            None => 1,
+        };
+        let refusal = match caller::identify(&self.config, &self.namespace, request).map_err(StoreError::Host)? {
+            Who::Caller(caller) => return self.charge(request, &caller, rule, cost),
+            Who::Preflight => return Ok(self.pass_exempt(request)),
+            Who::Missing => Refusal::MissingKey,
+            Who::Unknown => Refusal::InvalidKey,
+            Who::Ambiguous => Refusal::AmbiguousKey,
+            Who::Disabled { index, key } => {
+                self.count_consumer(request.host(), index, Outcome::Disabled);
+                if key { Refusal::KeyDisabled } else { Refusal::ConsumerDisabled }
             }
         };
-        let Some((profile, record)) = self.caller(&key) else {
-            count(host, self.meters.unauthorized);
-            return Ok(Verdict::Refuse(Reply::invalid_api_key(&self.config.sources)));
+        Ok(self.refuse(request, refusal))
+    }
+
+    fn charge(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        rule: Option<(usize, &rule::RequestRule)>,
+        cost: u64,
+    ) -> Result<Verdict, StoreError> {
+        let host = request.host();
+        let Some((account, guard)) = self.accounts(caller, rule) else {
+            // A valid configuration has terms for every caller that it lets in.
+            return Ok(self.refuse(request, Refusal::Unavailable));
         };
-        self.charge(host, profile, &record)
+        if let Caller::Unlisted { unknown_plan: true, .. } = caller {
+            count(host, self.meters.errors(Reason::UnknownPlan));
+        }
+        let now = match (account.terms.limits.is_empty(), &guard) {
+            (true, None) => Timestamp::default(),
+            _ => host.now().map_err(StoreError::Host)?,
+        };
+        if let Some(guard) = &guard {
+            let charged = self.decide(host, guard, cost, now)?;
+            if let Decision::Denied { .. } = charged.decision {
+                return Ok(self.conclude(request, caller, guard, &charged, cost));
+            }
+        }
+        let charged = self.decide(host, &account, cost, now);
+        let passed = matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. }));
+        if let Some(guard) = guard.filter(|_| !passed) {
+            // A refund that is lost to the same trouble leaves the address charged: never fresher.
+            let _ = self.give_back(host, &guard, cost, now);
+        }
+        Ok(self.conclude(request, caller, &account, &charged?, cost))
     }
 
-    /// What the key's owner may do, and where its record is.
-    fn caller(&self, key: &ApiKey) -> Option<(&Rc<Profile>, Vec<u8>)> {
-        if let Some(index) = self.config.consumers.find(key) {
-            let consumer = self.config.consumers.consumers().get(index)?;
-            return Some((self.listed.get(index)?, self.namespace.consumer_record(&consumer.name)));
+    /// Where the caller's record is and what it is charged under, and the same for its address.
+    fn accounts(
+        &self,
+        caller: &Caller<'_>,
+        rule: Option<(usize, &rule::RequestRule)>,
+    ) -> Option<(Account, Option<Account>)> {
+        match caller {
+            Caller::Listed { index, consumer, .. } => {
+                let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
+                let place = Place::Own(self.namespace.consumer_record(consumer));
+                Some((Account { terms: self.book.terms(base, rule)?, place }, None))
+            }
+            Caller::Unlisted { hash, plan, guard, .. } => {
+                let guard = match guard {
+                    Some((hash, plan)) => {
+                        let terms = self.book.terms(Base::Plan(*plan), None)?;
+                        (!terms.limits.is_empty()).then_some(Account { terms, place: Place::Table(*hash) })
+                    }
+                    None => None,
+                };
+                let terms = self.book.terms(Base::Plan(*plan), rule)?;
+                Some((Account { terms, place: Place::Table(*hash) }, guard))
+            }
         }
-        Some((self.unlisted.as_ref()?, self.namespace.key_record(key)))
     }
 
-    fn charge(&self, host: &impl Host, profile: &Rc<Profile>, record: &[u8]) -> Result<Verdict, StoreError> {
-        const COST: u64 = 1;
-        if profile.limits.is_empty() {
-            count(host, profile.allowed);
-            return Ok(Verdict::Pass(Passed::default()));
+    /// Decides and charges one record.
+    fn decide(&self, host: &impl Host, account: &Account, cost: u64, now: Timestamp) -> Result<Charged, StoreError> {
+        let Account { terms, place } = account;
+        if terms.limits.is_empty() {
+            let decision = Decision::Allowed { tightest: None, shadow_denied: None };
+            return Ok(Charged { decision, record: None, overfull: false });
         }
-        let now = host.now().map_err(StoreError::Host)?;
-        let changed = store::change(host, record, |bytes| {
-            let (record, malformed) = match Record::decode(bytes) {
-                Ok(record) => (record, false),
-                Err(_) => (Record::default(), true),
-            };
-            let mut outcome = limiter::decide(&record, &profile.limits, COST, now);
-            (outcome.record.take(), (outcome, malformed))
-        })?;
-        let (outcome, malformed) = changed.answer;
-        if changed.conflicts > 0 {
-            add(host, self.meters.conflicts, changed.conflicts);
+        let (charged, malformed, conflicts) = match place {
+            Place::Own(key) => {
+                let changed = store::change(host, key, |bytes| {
+                    let (record, malformed) = match Record::decode(bytes) {
+                        Ok(record) => (record, false),
+                        Err(_) => (Record::default(), true),
+                    };
+                    let mut charged = limiter::decide(&record, &terms.limits, cost, now);
+                    (charged.record.take(), (charged, malformed))
+                })?;
+                (changed.answer.0, changed.answer.1, changed.conflicts)
+            }
+            Place::Table(hash) => {
+                let charge = charge_of(*hash, terms, cost);
+                let ways = self.namespace.geometry().ways;
+                let changed = store::change(host, &self.namespace.set(*hash), |set| {
+                    table::decide(set, ways, &charge, &|id| self.rules.get(&id).copied(), now)
+                })?;
+                let (outcome, conflicts) = (changed.answer, changed.conflicts);
+                self.count_table(host, &outcome);
+                (outcome.outcome, outcome.malformed, conflicts)
+            }
+        };
+        add(host, self.meters.conflicts, conflicts);
+        add(host, self.meters.errors(Reason::Record), u32::from(malformed));
+        add(host, self.meters.errors(Reason::RecordFull), u32::from(charged.overfull));
+        Ok(charged)
+    }
+
+    fn count_table(&self, host: &impl Metrics, outcome: &table::TableOutcome) {
+        let denied = matches!(outcome.outcome.decision, Decision::Denied { .. });
+        let stays = outcome.newcomer && !denied;
+        let change =
+            i64::from(stays).saturating_sub(i64::from(outcome.expired)).saturating_sub(i64::from(outcome.evicted));
+        if let Some(gauge) = self.meters.tracked_keys.filter(|_| change != 0) {
+            host.add(gauge, change);
         }
-        if malformed {
-            count(host, self.meters.errors(Reason::Record));
+        add(host, self.meters.evictions, outcome.evicted);
+        add(host, self.meters.floor_denied, u32::from(outcome.newcomer && denied));
+    }
+
+    /// Takes back a charge of [`Gate::decide`].
+    fn give_back(&self, host: &impl Host, account: &Account, cost: u64, now: Timestamp) -> Result<(), StoreError> {
+        let Account { terms, place } = account;
+        let changed = match place {
+            Place::Own(key) => store::change(host, key, |bytes| {
+                let record = Record::decode(bytes).unwrap_or_default();
+                (limiter::refund(&record, &terms.limits, cost, now), ())
+            })?,
+            Place::Table(hash) => {
+                let charge = charge_of(*hash, terms, cost);
+                store::change(host, &self.namespace.set(*hash), |set| (table::refund(set, &charge, now), ()))?
+            }
+        };
+        add(host, self.meters.conflicts, changed.conflicts);
+        Ok(())
+    }
+
+    /// Counts the decision, and says what happens.
+    fn conclude(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        account: &Account,
+        charged: &Charged,
+        cost: u64,
+    ) -> Verdict {
+        let (host, terms) = (request.host(), &account.terms);
+        let (outcome, limit) = match charged.decision {
+            Decision::Allowed { shadow_denied: None, .. } => (Outcome::Allowed, None),
+            Decision::Allowed { shadow_denied: limit, .. } => (Outcome::ShadowDenied, limit),
+            Decision::Denied { standing, .. } => (Outcome::Denied, Some(standing.limit)),
+        };
+        count(host, limit.map_or(terms.allowed, |limit| terms.refused.get(limit).copied().flatten()));
+        if let Caller::Listed { index, .. } = caller {
+            self.count_consumer(host, *index, outcome);
         }
-        if outcome.overfull {
-            count(host, self.meters.errors(Reason::RecordFull));
-        }
-        match outcome.decision {
-            Decision::Allowed { tightest } => {
-                count(host, profile.allowed);
-                let told = tightest.filter(|_| self.config.ratelimit_headers);
-                Ok(Verdict::Pass(Passed(told.map(|standing| (profile.clone(), standing)))))
+        let note = (self.config.log_all || outcome == Outcome::Denied).then(|| {
+            let limit = limit.and_then(|limit| terms.limits.get(limit)).map_or(NONE, |limit| &limit.label);
+            let note = format!("consumer={caller} plan={} limit={limit} decision={}", terms.plan, outcome.label());
+            match caller {
+                Caller::Listed { key: Some(key), .. } => format!("{note} key={key}"),
+                _ => note,
+            }
+        });
+        let action = match charged.decision {
+            Decision::Allowed { tightest, .. } => {
+                let families = self.config.headers;
+                let told = tightest.filter(|_| families.ratelimit || families.x_ratelimit);
+                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, families))))
             }
             Decision::Denied { standing, wait } => {
-                count(host, profile.denied.get(standing.limit).copied().flatten());
-                let Some(limit) = profile.limits.get(standing.limit) else {
-                    return Ok(Verdict::Refuse(Reply::limiter_unavailable()));
-                };
-                Ok(Verdict::Refuse(Reply::denial(&Exceeded {
-                    denial: &self.config.denial,
-                    plan: &profile.plan,
-                    policy: &profile.policy,
-                    limit,
-                    standing,
-                    cost: COST,
-                    wait,
-                    cross_origin: matches!(host.header("origin"), Ok(Some(_))),
-                })))
+                let exceeded = Exceeded { denial: &self.config.denial, terms, standing, cost, wait };
+                let form = self.form(request, true);
+                let reply = Reply::denial(&exceeded, form);
+                Action::Refuse(reply.unwrap_or_else(|| Reply::refusal(Refusal::Unavailable, &self.config, form)))
             }
-        }
+        };
+        Verdict { action, note }
+    }
+
+    fn pass_exempt(&self, request: &Request<'_, impl Host>) -> Verdict {
+        count(request.host(), self.meters.requests(Outcome::Exempt));
+        Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Exempt) }
+    }
+
+    fn refuse(&self, request: &Request<'_, impl Host>, refusal: Refusal) -> Verdict {
+        let outcome = match refusal {
+            Refusal::MissingKey | Refusal::InvalidKey => Outcome::Unauthorized,
+            Refusal::AmbiguousKey => Outcome::Invalid,
+            Refusal::ConsumerDisabled | Refusal::KeyDisabled => Outcome::Disabled,
+            Refusal::Unavailable => Outcome::Error,
+        };
+        count(request.host(), self.meters.requests(outcome));
+        let reply = Reply::refusal(refusal, &self.config, self.form(request, false));
+        Verdict { action: Action::Refuse(reply), note: self.note_without_caller(outcome) }
     }
 
     /// The failure mode. Lost races are not left to it: whoever makes a record contended must not pass for that.
-    fn undecided(&self, host: &impl Host, error: StoreError) -> Verdict {
+    fn undecided(&self, request: &Request<'_, impl Host>, error: StoreError) -> Verdict {
         let reason = match error {
             StoreError::Host(error) => {
                 log::debug!("cannot decide: {error}");
@@ -191,36 +369,50 @@ impl Gate {
             }
             StoreError::Contended => Reason::Contention,
         };
-        count(host, self.meters.error);
-        count(host, self.meters.errors(reason));
+        count(request.host(), self.meters.errors(reason));
         match (reason, self.config.failure_mode) {
-            (Reason::Host, FailureMode::Allow) => Verdict::Pass(Passed::default()),
-            _ => Verdict::Refuse(Reply::limiter_unavailable()),
+            (Reason::Host, FailureMode::Allow) => {
+                count(request.host(), self.meters.requests(Outcome::Error));
+                Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Error) }
+            }
+            _ => self.refuse(request, Refusal::Unavailable),
+        }
+    }
+
+    /// How the caller can be answered. Asks the host for what is needed: refusals only.
+    fn form(&self, request: &Request<'_, impl Host>, with_origin: bool) -> Form {
+        let content_type = request.header("content-type").ok().flatten().unwrap_or_default();
+        let grpc = content_type
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"));
+        let cross_origin = with_origin && matches!(request.header("origin"), Ok(Some(_)));
+        Form { format: self.config.denial.format, grpc, cross_origin }
+    }
+
+    fn note_without_caller(&self, outcome: Outcome) -> Option<String> {
+        let note = || format!("consumer={NONE} plan={NONE} limit={NONE} decision={}", outcome.label());
+        self.config.log_all.then(note)
+    }
+
+    fn count_consumer(&self, host: &impl Metrics, index: usize, outcome: Outcome) {
+        let metrics = self.consumers.get(index).and_then(|metrics| metrics.iter().find(|(of, _)| *of == outcome));
+        if let Some((_, metric)) = metrics {
+            count(host, *metric);
         }
     }
 }
 
-fn count(host: &impl Metrics, metric: Option<MetricId>) {
+fn charge_of(hash: u64, terms: &Terms, cost: u64) -> Charge<'_> {
+    Charge { hash, limits: &terms.limits, cost, counters: &terms.counters }
+}
+
+fn count(host: &impl Metrics, metric: Metric) {
     add(host, metric, 1);
 }
 
-fn add(host: &impl Metrics, metric: Option<MetricId>, by: u32) {
-    if let Some(metric) = metric {
-        host.add(metric, by);
-    }
-}
-
-// === impl Profile ===
-
-impl Profile {
-    fn new(plan: &Rc<str>, limits: Vec<Limit>, registry: &mut Registry<'_, impl Metrics>) -> Self {
-        Self {
-            plan: plan.clone(),
-            policy: headers::policy(&limits),
-            allowed: registry.requests(Outcome::Allowed, plan, NONE),
-            denied: limits.iter().map(|limit| registry.requests(Outcome::Denied, plan, &limit.name)).collect(),
-            limits,
-        }
+fn add(host: &impl Metrics, metric: Metric, by: u32) {
+    if let Some(metric) = metric.filter(|_| by > 0) {
+        host.add(metric, by.into());
     }
 }
 
@@ -229,13 +421,8 @@ impl Profile {
 impl Passed {
     /// The header fields to add to the response.
     #[must_use]
-    pub fn fields(&self) -> Vec<(&'static str, String)> {
-        let Some((profile, standing)) = &self.0 else {
-            return Vec::new();
-        };
-        let Some(limit) = profile.limits.get(standing.limit) else {
-            return Vec::new();
-        };
-        vec![("ratelimit-policy", profile.policy.clone()), ("ratelimit", headers::ratelimit(limit, standing))]
+    pub fn fields(&self) -> Vec<Field> {
+        let told = self.0.as_ref();
+        told.map(|(terms, standing, families)| terms.fields(*families, standing)).unwrap_or_default()
     }
 }

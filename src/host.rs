@@ -3,7 +3,7 @@
 //! The imports are declared here because the SDK panics on every status it does not expect, and a panic takes the whole VM down.
 
 use crate::gate::Host;
-use crate::metrics::{MetricId, Metrics};
+use crate::metrics::{Metric, MetricId, Metrics};
 use crate::reply::Reply;
 use crate::request::{Head, Headers};
 use crate::store::{HostError, SharedData, Version, Versioned, Written};
@@ -22,6 +22,7 @@ const CAS_MISMATCH: u32 = 8;
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 const COUNTER: u32 = 0;
+const GAUGE: u32 = 1;
 
 /// Presented as version for a key that does not exist, the host creates it; for one that does, it is a lost race. Without a
 /// version (0) the host would overwrite whatever came between.
@@ -31,13 +32,18 @@ impl Proxy {
     /// Sends a reply instead of letting the request pass.
     pub(crate) fn reply(self, reply: &Reply) -> Result<(), HostError> {
         let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        // HTTP callers: no gRPC status.
-        raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &Headers::encode(&headers), -1)
+        let headers = Headers::encode(&headers);
+        raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &headers, reply.grpc_status)
     }
 
     /// Adds a header to the response that is passing.
     pub(crate) fn add_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
         raw::add_header(RESPONSE_HEADERS, name, value)
+    }
+
+    /// Leaves text for access logs and later filters: filter state `wasm.<name>`.
+    pub(crate) fn note(self, name: &str, text: &str) -> Result<(), HostError> {
+        raw::set_property(name, text.as_bytes())
     }
 
     /// Random bytes from the host.
@@ -64,6 +70,16 @@ impl Head for Proxy {
         let bytes = raw::header_pairs(REQUEST_HEADERS)?;
         Headers::decode(bytes).ok_or(HostError { call: "get_header_map_pairs", status: OK })
     }
+
+    fn metadata(&self, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
+        let path: Vec<&str> =
+            ["metadata", "filter_metadata"].into_iter().chain(path.iter().map(String::as_str)).collect();
+        raw::property(&path)
+    }
+
+    fn source_address(&self) -> Result<Vec<u8>, HostError> {
+        Ok(raw::property(&["source", "address"])?.unwrap_or_default())
+    }
 }
 
 impl SharedData for Proxy {
@@ -83,13 +99,21 @@ impl SharedData for Proxy {
 }
 
 impl Metrics for Proxy {
-    fn counter(&self, name: &str) -> Option<MetricId> {
+    fn counter(&self, name: &str) -> Metric {
         raw::define_metric(COUNTER, name).ok().map(MetricId)
     }
 
-    fn add(&self, metric: MetricId, by: u32) {
+    fn gauge(&self, name: &str) -> Metric {
+        raw::define_metric(GAUGE, name).ok().map(MetricId)
+    }
+
+    fn add(&self, metric: MetricId, by: i64) {
         // A metric that the host no longer takes must not decide about a request.
-        let _ = raw::increment_metric(metric.0, by.into());
+        let _ = raw::increment_metric(metric.0, by);
+    }
+
+    fn set_gauge(&self, metric: MetricId, value: u64) {
+        let _ = raw::record_metric(metric.0, value);
     }
 }
 
@@ -122,6 +146,8 @@ mod raw {
         fn proxy_set_shared_data(key: *const u8, key_len: usize, value: *const u8, value_len: usize, cas: u32) -> u32;
         fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, id: *mut u32) -> u32;
         fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        fn proxy_record_metric(id: u32, value: u64) -> u32;
+        fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
         fn proxy_send_local_response(
             status: u32,
             details: *const u8,
@@ -218,6 +244,18 @@ mod raw {
         // SAFETY: numbers only.
         let status = unsafe { proxy_increment_metric(id, by) };
         check("increment_metric", status)
+    }
+
+    pub(super) fn record_metric(id: u32, value: u64) -> Result<(), HostError> {
+        // SAFETY: numbers only.
+        let status = unsafe { proxy_record_metric(id, value) };
+        check("record_metric", status)
+    }
+
+    pub(super) fn set_property(path: &str, value: &[u8]) -> Result<(), HostError> {
+        // SAFETY: path and value are read during the call.
+        let status = unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
+        check("set_property", status)
     }
 
     pub(super) fn send_local_response(

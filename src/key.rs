@@ -3,7 +3,7 @@
 //! A repeated header is the same as its values joined with a comma (RFC 9110 §5.3), and hosts and other proxies do join them.
 //! So a comma in a key header means that the key was repeated, and no key can contain one.
 
-use crate::request::{Head, Headers, percent_decode};
+use crate::request::{Head, Request, percent_decode};
 use crate::store::HostError;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -69,6 +69,8 @@ pub enum Source {
     Query(String),
     /// The value of a cookie, without its quotes if it has them.
     Cookie(String),
+    /// What an earlier filter left in dynamic metadata: its namespace, then keys.
+    Metadata(Vec<String>),
 }
 
 /// What to do when several sources hold a key.
@@ -102,36 +104,37 @@ pub enum Found {
 }
 
 impl Sources {
-    /// Looks for the key with one read of the request's head.
+    /// Looks for the key with one read of the request's headers.
     ///
     /// # Errors
     /// When the host refuses the read.
-    pub fn find(&self, head: &impl Head) -> Result<Found, HostError> {
+    pub fn find(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
         match self.from.as_slice() {
-            [Source::Bearer(name)] => Ok(bearer(head.header(name)?.as_deref().into_iter())),
-            [Source::Header(name)] => Ok(header(head.header(name)?.as_deref().into_iter())),
-            [Source::Query(name)] => Ok(query(head.header(":path")?.as_deref(), name)),
-            _ => Ok(self.find_among(&head.headers()?)),
+            [Source::Bearer(name)] => Ok(bearer(request.header(name)?.as_deref().into_iter())),
+            [Source::Header(name)] => Ok(header(request.header(name)?.as_deref().into_iter())),
+            [Source::Query(name)] => Ok(query(request.header(":path")?.as_deref(), name)),
+            _ => self.find_among(request),
         }
     }
 
-    fn find_among(&self, headers: &Headers) -> Found {
+    fn find_among(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
         let mut found = Found::Missing;
         for source in &self.from {
             let here = match source {
-                Source::Bearer(name) => bearer(headers.values(name)),
-                Source::Header(name) => header(headers.values(name)),
-                Source::Query(name) => query(headers.values(":path").next(), name),
-                Source::Cookie(name) => cookie(headers.values("cookie"), name),
+                Source::Bearer(name) => bearer(request.headers()?.values(name)),
+                Source::Header(name) => header(request.headers()?.values(name)),
+                Source::Query(name) => query(request.headers()?.values(":path").next(), name),
+                Source::Cookie(name) => cookie(request.headers()?.values("cookie"), name),
+                Source::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()),
             };
             found = match (found, here) {
                 (found, Found::Missing) => found,
                 (Found::Missing, here) => here,
                 (Found::Key(first), Found::Key(_)) if self.several == Several::First => Found::Key(first),
-                _ => return Found::Ambiguous,
+                _ => return Ok(Found::Ambiguous),
             };
         }
-        found
+        Ok(found)
     }
 }
 

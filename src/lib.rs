@@ -30,6 +30,8 @@
 //! * `retry-after` is exact: then the request passes, a second earlier it does not, if no other comes in between.
 //! * Nothing a client sends can take the module down, and no key, nor its plain hash, leaves memory.
 
+pub mod address;
+pub mod caller;
 pub mod config;
 pub mod consumer;
 pub mod counter;
@@ -46,7 +48,10 @@ pub mod plan;
 pub mod record;
 pub mod reply;
 pub mod request;
+pub mod rule;
 pub mod store;
+pub mod table;
+pub mod terms;
 pub mod window;
 
 #[cfg(target_arch = "wasm32")]

@@ -1,6 +1,6 @@
 //! Decides all limits of a caller in one step: old record → (new record, decision).
 
-use crate::counter::{Counter, Wait};
+use crate::counter::{Counter, Rule, Wait};
 use crate::decision::{Decision, Standing};
 use crate::plan::Limit;
 use crate::record::{Record, Update};
@@ -17,47 +17,103 @@ pub struct Outcome {
     pub overfull: bool,
 }
 
-/// Charges `cost` to every limit, or to none if one of them does not admit it. A denial is stored only when the clock made a big step
-/// back (see [`crate::counter`]), and charges nothing then either.
+/// One limit while it is decided.
+struct Candidate<'a> {
+    limit: &'a Limit,
+    /// As of now.
+    counter: Counter,
+    admits: bool,
+    /// The clock made a big step back since it was written.
+    set_back: bool,
+}
+
+/// Charges `cost` to every limit, or to none if one of them does not admit it; a shadow limit that does not admit it is left out.
+/// A denial is stored only when the clock made a big step back (see [`crate::counter`]), and charges nothing then either.
 #[must_use]
 pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> Outcome {
-    let stored: Vec<Option<Counter>> = limits.iter().map(|limit| record.counter(limit.id)).collect();
-    let counters: Vec<Counter> =
-        limits.iter().zip(&stored).map(|(limit, stored)| limit.rule.advance(*stored, now)).collect();
-    let (decision, charge) = match denial(limits, &counters, cost, now) {
-        Some(decision) => (Some(decision), 0),
-        None => (None, cost),
-    };
-    let updates: Vec<Update> = limits
+    let mut candidates: Vec<Candidate<'_>> = limits
         .iter()
-        .zip(counters)
-        .map(|(limit, counter)| {
-            let counter = limit.rule.charge(counter, charge);
-            Update { id: limit.id, counter, empty_at: limit.rule.empty_at(&counter) }
+        .map(|limit| {
+            let stored = record.counter(limit.id);
+            let counter = limit.rule.advance(stored, now);
+            let set_back = stored.is_some_and(|stored| limit.rule.set_back(&stored, now));
+            Candidate { limit, counter, admits: limit.rule.admits(&counter, cost), set_back }
         })
         .collect();
-    let decision = decision.unwrap_or_else(|| Decision::Allowed { tightest: tightest(limits, &updates, now) });
-    let set_back = limits
-        .iter()
-        .zip(&stored)
-        .any(|(limit, stored)| stored.as_ref().is_some_and(|stored| limit.rule.set_back(stored, now)));
-    if updates.is_empty() || (charge == 0 && !set_back) {
+    let denial = denial(&candidates, cost, now);
+    if denial.is_none() {
+        for candidate in candidates.iter_mut().filter(|candidate| candidate.admits) {
+            candidate.counter = candidate.limit.rule.charge(candidate.counter, cost);
+        }
+    }
+    let decision = denial.unwrap_or_else(|| Decision::Allowed {
+        tightest: tightest(&candidates, now),
+        shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
+    });
+    let charged = denial.is_none() && candidates.iter().any(|candidate| candidate.admits);
+    if !charged && candidates.iter().all(|candidate| !candidate.set_back) {
         return Outcome { decision, record: None, overfull: false };
     }
+    let updates: Vec<Update> = candidates.iter().map(|candidate| update(candidate.limit, candidate.counter)).collect();
     let (bytes, overfull) = record.encode(&updates, now);
     Outcome { decision, record: Some(bytes), overfull }
 }
 
+/// Gives back what an allowed decision at `now` charged; `None` when there is nothing to give back. A shadow limit may not have been
+/// charged, and gets nothing back.
+#[must_use]
+pub fn refund(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> Option<Vec<u8>> {
+    let updates: Vec<Update> = limits
+        .iter()
+        .filter(|limit| !limit.shadow)
+        .filter_map(|limit| {
+            let counter = limit.rule.advance(Some(record.counter(limit.id)?), now);
+            Some(update(limit, limit.rule.refund(counter, cost, now)))
+        })
+        .collect();
+    (!updates.is_empty()).then(|| record.encode(&updates, now).0)
+}
+
+/// The largest used share of a record's counters, as (used, capacity). Counters without a rule are no part of it.
+pub fn used_share(
+    record: &Record<'_>,
+    rule: impl Fn(crate::record::CounterId) -> Option<Rule>,
+    now: Timestamp,
+) -> (u64, u64) {
+    let mut largest = (0, 1);
+    for (id, counter) in record.counters() {
+        let Some(rule) = rule(id) else {
+            continue;
+        };
+        let share = (rule.used(&rule.advance(Some(counter), now)), rule.capacity().get());
+        if smaller(largest, share) {
+            largest = share;
+        }
+    }
+    largest
+}
+
+/// Whether one share (part, whole) is smaller than another, without the division.
+#[must_use]
+pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
+    let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
+    product(one.0, other.1) < product(other.0, one.1)
+}
+
+fn update(limit: &Limit, counter: Counter) -> Update {
+    Update { id: limit.id, counter, empty_at: limit.rule.empty_at(&counter) }
+}
+
 /// The exhausted limit with the longest wait, if any is exhausted.
-fn denial(limits: &[Limit], counters: &[Counter], cost: u64, now: Timestamp) -> Option<Decision> {
+fn denial(candidates: &[Candidate<'_>], cost: u64, now: Timestamp) -> Option<Decision> {
     let mut longest: Option<(Standing, Wait)> = None;
-    for (index, (limit, counter)) in limits.iter().zip(counters).enumerate() {
-        if limit.rule.admits(counter, cost) {
+    for (index, candidate) in candidates.iter().enumerate() {
+        if candidate.admits || candidate.limit.shadow {
             continue;
         }
-        let wait = limit.rule.wait(counter, cost, now);
+        let wait = candidate.limit.rule.wait(&candidate.counter, cost, now);
         if longest.is_none_or(|(_, known)| longer(wait, known)) {
-            longest = Some((standing(index, limit, counter, now), wait));
+            longest = Some((standing(index, candidate, now), wait));
         }
     }
     longest.map(|(standing, wait)| Decision::Denied { standing, wait })
@@ -71,22 +127,22 @@ fn longer(wait: Wait, than: Wait) -> bool {
     }
 }
 
-fn tightest(limits: &[Limit], updates: &[Update], now: Timestamp) -> Option<Standing> {
+fn tightest(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Standing> {
     let mut tightest: Option<(Standing, u64)> = None;
-    for (index, (limit, update)) in limits.iter().zip(updates).enumerate() {
-        let candidate = standing(index, limit, &update.counter, now);
-        // remaining/capacity < known remaining/known capacity, without the division.
-        let share = |remaining: u64, capacity: u64| u128::from(remaining).saturating_mul(u128::from(capacity));
-        if tightest.is_none_or(|(known, capacity)| {
-            share(candidate.remaining, capacity) < share(known.remaining, limit.capacity())
-        }) {
-            tightest = Some((candidate, limit.capacity()));
+    for (index, candidate) in candidates.iter().enumerate() {
+        if candidate.limit.shadow {
+            continue;
+        }
+        let (next, capacity) = (standing(index, candidate, now), candidate.limit.capacity());
+        if tightest.is_none_or(|(known, of)| smaller((next.remaining, capacity), (known.remaining, of))) {
+            tightest = Some((next, capacity));
         }
     }
     tightest.map(|(standing, _)| standing)
 }
 
-fn standing(index: usize, limit: &Limit, counter: &Counter, now: Timestamp) -> Standing {
+fn standing(index: usize, candidate: &Candidate<'_>, now: Timestamp) -> Standing {
+    let Candidate { limit, counter, .. } = candidate;
     Standing {
         limit: index,
         remaining: limit.capacity().saturating_sub(limit.rule.used(counter)),

@@ -10,29 +10,44 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricId(pub u32);
 
+/// A metric that may be none: hosts can refuse to define one, which must not decide about a request.
+pub type Metric = Option<MetricId>;
+
 /// The host's metrics.
 pub trait Metrics {
     /// Defines a counter, or finds the one of that name; `None` when the host refuses.
-    fn counter(&self, name: &str) -> Option<MetricId>;
+    fn counter(&self, name: &str) -> Metric;
 
-    /// Adds to a counter.
-    fn add(&self, metric: MetricId, by: u32);
+    /// Defines a gauge, or finds the one of that name; `None` when the host refuses.
+    fn gauge(&self, name: &str) -> Metric;
+
+    /// Adds to a counter or a gauge; to a gauge also less than nothing.
+    fn add(&self, metric: MetricId, by: i64);
+
+    /// Sets a gauge.
+    fn set_gauge(&self, metric: MetricId, value: u64);
 }
 
 /// The label value where there is nothing to name.
 pub const NONE: &str = "none";
 
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of a request: exactly one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Passed, and was charged.
     Allowed,
     /// Over a limit.
     Denied,
+    /// Passed, and was over a limit that only counts.
+    ShadowDenied,
+    /// Passed by a rule or as a preflight request.
+    Exempt,
     /// No key, or an unknown one.
     Unauthorized,
     /// Several keys.
     Invalid,
+    /// A disabled consumer or key.
+    Disabled,
     /// The filter could not decide; the failure mode did.
     Error,
 }
@@ -48,85 +63,118 @@ pub enum Reason {
     Record,
     /// A record had no room for counters that the configuration no longer knows.
     RecordFull,
+    /// An earlier filter named a plan that does not exist.
+    UnknownPlan,
 }
 
 impl Outcome {
-    fn label(self) -> &'static str {
+    /// As metrics and access logs name it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
             Self::Denied => "denied",
+            Self::ShadowDenied => "shadow_denied",
+            Self::Exempt => "exempt",
             Self::Unauthorized => "unauthorized",
             Self::Invalid => "invalid",
+            Self::Disabled => "disabled",
             Self::Error => "error",
         }
     }
 }
 
 impl Reason {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::Contention, "contention"),
         (Self::Host, "host"),
         (Self::Record, "record"),
         (Self::RecordFull, "record_full"),
+        (Self::UnknownPlan, "unknown_plan"),
     ];
 }
 
-/// Defines the metrics of one configuration, each once.
-pub struct Registry<'a, M> {
-    host: &'a M,
-    known: HashMap<String, Option<MetricId>>,
+/// The metrics of one configuration, each defined once.
+#[derive(Debug, Default)]
+pub struct Registry {
+    known: HashMap<String, Metric>,
 }
 
-impl<'a, M: Metrics> Registry<'a, M> {
-    /// Nothing defined yet.
-    pub fn new(host: &'a M) -> Self {
-        Self { host, known: HashMap::new() }
-    }
-
-    fn counter(&mut self, name: String) -> Option<MetricId> {
-        let host = self.host;
+impl Registry {
+    fn counter(&mut self, host: &impl Metrics, name: String) -> Metric {
         *self.known.entry(name).or_insert_with_key(|name| host.counter(name))
     }
 
     /// `allowance_requests_total{decision,plan,limit}`.
-    pub fn requests(&mut self, outcome: Outcome, plan: &str, limit: &str) -> Option<MetricId> {
+    pub fn requests(&mut self, host: &impl Metrics, outcome: Outcome, plan: &str, limit: &str) -> Metric {
+        self.counter(host, requests(outcome, plan, limit))
+    }
+
+    /// One of those that were defined before.
+    #[must_use]
+    pub fn known(&self, outcome: Outcome, plan: &str, limit: &str) -> Metric {
+        self.known.get(&requests(outcome, plan, limit)).copied().flatten()
+    }
+
+    /// `allowance_consumer_requests_total{consumer,decision}`.
+    pub fn consumer(&mut self, host: &impl Metrics, consumer: &str, outcome: Outcome) -> Metric {
         let decision = outcome.label();
-        self.counter(format!("decision=.={decision};.;plan=.={plan};.;limit=.={limit};.;allowance_requests_total"))
+        self.counter(host, format!("consumer=.={consumer};.;decision=.={decision};.;allowance_consumer_requests_total"))
     }
 
     /// Those that belong to no plan.
-    pub fn meters(&mut self) -> Meters {
+    pub fn meters(&mut self, host: &impl Metrics) -> Meters {
+        let outcomes = [Outcome::Exempt, Outcome::Unauthorized, Outcome::Invalid, Outcome::Disabled, Outcome::Error];
         Meters {
-            unauthorized: self.requests(Outcome::Unauthorized, NONE, NONE),
-            invalid: self.requests(Outcome::Invalid, NONE, NONE),
-            error: self.requests(Outcome::Error, NONE, NONE),
-            conflicts: self.counter("allowance_store_conflicts_total".to_owned()),
-            errors: Reason::ALL
-                .into_iter()
-                .map(|(reason, label)| (reason, self.counter(format!("reason=.={label};.;allowance_errors_total"))))
-                .collect(),
+            requests: outcomes.map(|outcome| (outcome, self.requests(host, outcome, NONE, NONE))),
+            conflicts: self.counter(host, "allowance_store_conflicts_total".to_owned()),
+            evictions: self.counter(host, "allowance_evictions_total".to_owned()),
+            floor_denied: self.counter(host, "allowance_floor_denied_total".to_owned()),
+            tracked_keys: host.gauge("allowance_tracked_keys"),
+            geometry_kept: host.gauge("allowance_geometry_kept"),
+            errors: Reason::ALL.map(|(reason, label)| {
+                (reason, self.counter(host, format!("reason=.={label};.;allowance_errors_total")))
+            }),
         }
     }
+}
+
+fn requests(outcome: Outcome, plan: &str, limit: &str) -> String {
+    let decision = outcome.label();
+    format!("decision=.={decision};.;plan=.={plan};.;limit=.={limit};.;allowance_requests_total")
 }
 
 /// Metrics that belong to no plan.
 #[derive(Clone, Debug)]
 pub struct Meters {
-    /// Requests without a known key.
-    pub unauthorized: Option<MetricId>,
-    /// Requests with several keys.
-    pub invalid: Option<MetricId>,
-    /// Requests that were left to the failure mode.
-    pub error: Option<MetricId>,
+    requests: [(Outcome, Metric); 5],
     /// Lost races.
-    pub conflicts: Option<MetricId>,
-    errors: HashMap<Reason, Option<MetricId>>,
+    pub conflicts: Metric,
+    /// Records that had to make room for others.
+    pub evictions: Metric,
+    /// Newcomers that their set's floor denied.
+    pub floor_denied: Metric,
+    /// Records in the table.
+    pub tracked_keys: Metric,
+    /// 1 while another `max_tracked_keys` than the configured one is in force.
+    pub geometry_kept: Metric,
+    errors: [(Reason, Metric); 5],
 }
 
 impl Meters {
+    /// `allowance_requests_total` of an outcome that has no plan.
+    #[must_use]
+    pub fn requests(&self, outcome: Outcome) -> Metric {
+        find(&self.requests, outcome)
+    }
+
     /// `allowance_errors_total{reason}`.
     #[must_use]
-    pub fn errors(&self, reason: Reason) -> Option<MetricId> {
-        self.errors.get(&reason).copied().flatten()
+    pub fn errors(&self, reason: Reason) -> Metric {
+        find(&self.errors, reason)
     }
+}
+
+fn find<K: PartialEq + Copy>(metrics: &[(K, Metric)], key: K) -> Metric {
+    metrics.iter().find(|(known, _)| *known == key)?.1
 }

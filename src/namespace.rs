@@ -4,14 +4,16 @@
 //! them one). `<prefix>meta` holds what all workers must agree on; whoever comes first creates it.
 //!
 //! ```text
-//! allowance/1/<namespace>/meta                 version u8 = 1 │ hash secret 16 bytes
-//! allowance/1/<namespace>/c/<consumer>         record of a listed consumer
-//! allowance/1/<namespace>/k/<16 bytes>         record of an unlisted key, by keyed hash
+//! allowance/1/<namespace>/meta                       version u8 = 1 │ hash secret 16 bytes │ sets u32 │ ways u8
+//! allowance/1/<namespace>/c/<consumer>[/<generation>] record of a listed consumer
+//! allowance/1/<namespace>/t/<set u32>                a set of the table of all others
+//! allowance/1/<namespace>/seen                       fingerprint of the configuration that was announced last
 //! ```
 
-use crate::key::ApiKey;
+use crate::consumer::Consumer;
 use crate::store::{self, HostError, SharedData, StoreError};
-use siphasher::sip128::{Hasher128, SipHasher24};
+use crate::table::{Geometry, MAX_WAYS};
+use siphasher::sip::SipHasher24;
 use std::fmt;
 use std::hash::Hasher;
 
@@ -22,13 +24,28 @@ const SECRET_LENGTH: usize = 16;
 pub struct Namespace {
     prefix: String,
     secret: [u8; SECRET_LENGTH],
+    geometry: Geometry,
 }
 
 /// Hides the secret.
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Namespace").field("prefix", &self.prefix).finish_non_exhaustive()
+        let Self { prefix, geometry, .. } = self;
+        f.debug_struct("Namespace").field("prefix", prefix).field("geometry", geometry).finish_non_exhaustive()
     }
+}
+
+/// What somebody who is not listed is known by. Each kind has hashes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An API key.
+    Key,
+    /// A name that an earlier filter gave.
+    Identity,
+    /// The client address of a request without a key.
+    Address,
+    /// The client address that unlisted keys are charged to as well.
+    Guard,
 }
 
 /// Why a namespace could not be opened.
@@ -56,41 +73,101 @@ impl fmt::Display for OpenError {
 }
 
 impl Namespace {
-    /// Opens the namespace; the first to do so makes its hash secret from `random`.
+    /// Opens the namespace; the first to do so makes its hash secret from `random` and decides the table's geometry.
     ///
     /// # Errors
     /// See [`OpenError`].
     pub fn open(
         data: &impl SharedData,
         name: &str,
+        geometry: Geometry,
         random: impl FnOnce() -> Option<[u8; SECRET_LENGTH]>,
     ) -> Result<Self, OpenError> {
         let prefix = format!("allowance/1/{name}/");
         let key = format!("{prefix}meta");
         let fresh = random().ok_or(OpenError::Random)?;
-        let secret = store::change(data, key.as_bytes(), |stored| match stored {
-            [] => (Some([[META_VERSION].as_slice(), &fresh].concat()), Some(fresh)),
-            [META_VERSION, secret @ ..] => (None, secret.try_into().ok()),
-            _ => (None, None),
+        let (secret, geometry) = store::change(data, key.as_bytes(), |stored| match stored {
+            [] => {
+                let sets = geometry.sets.to_le_bytes();
+                let meta = [[META_VERSION].as_slice(), &fresh, &sets, &[geometry.ways]].concat();
+                (Some(meta), Some((fresh, geometry)))
+            }
+            stored => (None, decode_meta(stored)),
         })
         .map_err(OpenError::Store)?
         .answer
         .ok_or(OpenError::Foreign(key))?;
-        Ok(Self { prefix, secret })
+        Ok(Self { prefix, secret, geometry })
+    }
+
+    /// The table's geometry in force, which may be another than was asked for.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
     }
 
     /// Where a listed consumer's record is.
     #[must_use]
-    pub fn consumer_record(&self, consumer: &str) -> Vec<u8> {
-        [self.prefix.as_bytes(), b"c/", consumer.as_bytes()].concat()
+    pub fn consumer_record(&self, consumer: &Consumer) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.prefix.len().saturating_add(consumer.name.len()).saturating_add(24));
+        key.extend_from_slice(self.prefix.as_bytes());
+        key.extend_from_slice(b"c/");
+        key.extend_from_slice(consumer.name.as_bytes());
+        if consumer.generation > 0 {
+            key.push(b'/');
+            key.extend_from_slice(consumer.generation.to_string().as_bytes());
+        }
+        key
     }
 
-    /// Where an unlisted key's record is. The hash is keyed: without the secret, which never leaves the proxy's memory, nobody can tell
-    /// whether a given key was seen, or make two keys meet.
+    /// Where the set of a hash is.
     #[must_use]
-    pub fn key_record(&self, key: &ApiKey) -> Vec<u8> {
-        let mut hasher = SipHasher24::new_with_key(&self.secret);
-        hasher.write(key.as_bytes());
-        [self.prefix.as_bytes(), b"k/", &hasher.finish128().as_bytes()].concat()
+    pub fn set(&self, hash: u64) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.prefix.len().saturating_add(6));
+        key.extend_from_slice(self.prefix.as_bytes());
+        key.extend_from_slice(b"t/");
+        key.extend_from_slice(&self.geometry.set(hash).to_le_bytes());
+        key
     }
+
+    /// The hash of somebody who is not listed. It is keyed: without the secret, which never leaves the proxy's memory, nobody can tell whether
+    /// a given key was seen, or find keys that meet in one set.
+    #[must_use]
+    pub fn hash(&self, kind: Kind, id: &[u8]) -> u64 {
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write_u8(match kind {
+            Kind::Key => 0,
+            Kind::Identity => 1,
+            Kind::Address => 2,
+            Kind::Guard => 3,
+        });
+        hasher.write(id);
+        hasher.finish()
+    }
+
+    /// Whether `configuration` is another than the one that was announced last, on whichever worker; from then on it is not.
+    pub fn announce(&self, data: &impl SharedData, configuration: &[u8]) -> bool {
+        let mut hasher = SipHasher24::new_with_key(&self.secret);
+        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
+        hasher.write(configuration);
+        let fingerprint = hasher.finish().to_le_bytes();
+        let key = format!("{}seen", self.prefix);
+        let changed = store::change(data, key.as_bytes(), |stored| {
+            let new = stored != fingerprint;
+            (new.then(|| fingerprint.to_vec()), new)
+        });
+        changed.is_ok_and(|changed| changed.answer)
+    }
+}
+
+fn decode_meta(meta: &[u8]) -> Option<([u8; SECRET_LENGTH], Geometry)> {
+    let (&version, rest) = meta.split_first()?;
+    let (secret, rest) = rest.split_first_chunk::<SECRET_LENGTH>()?;
+    let (sets, rest) = rest.split_first_chunk::<4>()?;
+    let &[ways] = rest else {
+        return None;
+    };
+    let geometry = Geometry { sets: u32::from_le_bytes(*sets), ways };
+    let valid = version == META_VERSION && geometry.sets > 0 && (1..=MAX_WAYS).contains(&ways);
+    valid.then_some((*secret, geometry))
 }

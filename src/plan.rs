@@ -41,23 +41,26 @@ pub enum Algorithm {
 /// At most `max` units per window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Unique among the caller's limits; part of the counter's identity.
-    pub name: Rc<str>,
+    /// What callers are told: the limit's name, a rule's with the rule's in front (`images/1m`). Unique among those of one request.
+    pub label: Rc<str>,
     /// What is counted.
     pub unit: Unit,
     /// Algorithm, numbers and window.
     pub rule: Rule,
+    /// Whether it only counts and never denies.
+    pub shadow: bool,
     /// Names the counter in the caller's record.
     pub id: CounterId,
 }
 
 impl Limit {
-    /// A limit of a plan or a consumer. Its counter is identified by name, unit, window and algorithm; `max` and burst may
-    /// change and the count stays.
+    /// A limit of a plan or a consumer (`scope` empty), or of the rule `scope`. Its counter is identified by scope, name, unit, window
+    /// and algorithm; `max`, burst and shadow may change and the count stays.
     #[must_use]
-    pub fn new(name: &str, unit: Unit, rule: Rule) -> Self {
-        let id = CounterId::of("", name, unit, rule.window, rule.algorithm);
-        Self { name: name.into(), unit, rule, id }
+    pub fn new(scope: &str, name: &str, unit: Unit, rule: Rule) -> Self {
+        let id = CounterId::of(scope, name, unit, rule.window, rule.algorithm);
+        let label = if scope.is_empty() { name.into() } else { format!("{scope}/{name}").into() };
+        Self { label, unit, rule, shadow: false, id }
     }
 
     /// The most units that can be used at once: `max`, or a bucket's burst.
@@ -84,6 +87,8 @@ impl Limit {
 pub struct Plan {
     /// The plan's name in the configuration.
     pub name: Rc<str>,
+    /// Whether none of its limits ever denies.
+    pub shadow: bool,
     /// At most [`MAX_LIMITS`], with different names.
     pub limits: Vec<Limit>,
 }

@@ -9,7 +9,7 @@
 //! build does not know is carried through unchanged until `empty_at`, and what follows a known body stays with it
 //! (reservations will live there).
 
-use crate::counter::Counter;
+use crate::counter::{Counter, Rule};
 use crate::plan::{Algorithm, MAX_LIMITS, Unit};
 use crate::window::{Timestamp, Window};
 use siphasher::sip::SipHasher24;
@@ -21,7 +21,7 @@ const SLIDING: u8 = 2;
 const BUCKET: u8 = 3;
 
 /// Names a counter within a record: a hash of scope, name, unit, window and algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CounterId(u64);
 
 impl CounterId {
@@ -110,6 +110,61 @@ impl<'a> Record<'a> {
     pub fn counter(&self, id: CounterId) -> Option<Counter> {
         let entry = self.entries.iter().find(|entry| entry.id == id)?;
         Some(decode_counter(entry.kind, entry.body)?.0)
+    }
+
+    /// All counters in a form this build knows.
+    pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter)> {
+        self.entries.iter().filter_map(|entry| Some((entry.id, decode_counter(entry.kind, entry.body)?.0)))
+    }
+
+    /// From when on every counter is surely empty, by what was written; the epoch for a record without any.
+    #[must_use]
+    pub fn empty_at(&self) -> Timestamp {
+        self.entries.iter().map(|entry| entry.empty_at).max().unwrap_or_default()
+    }
+
+    /// Only the counters that `keep` names.
+    #[must_use]
+    pub fn only(mut self, keep: &[CounterId]) -> Self {
+        self.entries.retain(|entry| keep.contains(&entry.id));
+        self
+    }
+
+    /// The larger of both, counter by counter, at `now`: at least as much used as either. `rule` tells how a counter ages; one without a rule
+    /// does not, until it is empty by what was written.
+    #[must_use]
+    pub fn larger(&self, other: &Record<'_>, rule: impl Fn(CounterId) -> Option<Rule>, now: Timestamp) -> Vec<u8> {
+        let aged = |record: &Record<'_>| -> Vec<Update> {
+            let live = record.entries.iter().filter(|entry| entry.empty_at > now);
+            live.filter_map(|entry| {
+                let (counter, _) = decode_counter(entry.kind, entry.body)?;
+                Some(match rule(entry.id) {
+                    Some(rule) => {
+                        let counter = rule.advance(Some(counter), now);
+                        Update { id: entry.id, counter, empty_at: rule.empty_at(&counter) }
+                    }
+                    None => Update { id: entry.id, counter, empty_at: entry.empty_at },
+                })
+            })
+            .collect()
+        };
+        let mut merged = aged(self);
+        for update in aged(other) {
+            match merged.iter_mut().find(|known| known.id == update.id) {
+                Some(known) => {
+                    known.counter = Rule::larger(known.counter, update.counter);
+                    known.empty_at = match rule(update.id) {
+                        Some(rule) => rule.empty_at(&known.counter),
+                        None => known.empty_at.max(update.empty_at),
+                    };
+                }
+                None => merged.push(update),
+            }
+        }
+        merged.retain(|update| update.empty_at > now);
+        // Never too many: the ids are those of one configuration, or of the last few.
+        merged.truncate(usize::from(u8::MAX));
+        Record::default().encode(&merged, now).0
     }
 
     /// The record's bytes with `updates` made at `now`. Other counters stay as they are until they are empty. `true` beside

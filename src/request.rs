@@ -1,9 +1,10 @@
 //! The head of a request, as bytes: nothing in it needs to be UTF-8.
 
 use crate::store::HostError;
+use std::cell::OnceCell;
 use std::ops::Range;
 
-/// A request's head: what the core needs of the host. Two ways to read, because each costs a call into the host that returns
+/// A request's head: what the core needs of the host. Two ways to read headers, because each costs a call into the host that returns
 /// bytes: one header alone is cheaper than all, all are cheaper than two.
 pub trait Head {
     /// All values of one header, joined with `,` as RFC 9110 §5.3 has it; `None` where it is absent. `name` is lower-case.
@@ -17,6 +18,60 @@ pub trait Head {
     /// # Errors
     /// When the host refuses.
     fn headers(&self) -> Result<Headers, HostError>;
+
+    /// A value in the request's dynamic metadata: the namespace of the filter that set it, then keys. `None` where it is absent.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn metadata(&self, path: &[String]) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// The client's address as the host has it, with its port.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn source_address(&self) -> Result<Vec<u8>, HostError>;
+}
+
+/// A request while it is looked at: whatever was read once is not asked of the host again.
+pub struct Request<'h, H> {
+    host: &'h H,
+    headers: OnceCell<Headers>,
+}
+
+impl<'h, H: Head> Request<'h, H> {
+    /// Nothing read yet.
+    pub fn new(host: &'h H) -> Self {
+        Self { host, headers: OnceCell::new() }
+    }
+
+    /// The host.
+    pub fn host(&self) -> &'h H {
+        self.host
+    }
+
+    /// All headers, read once.
+    ///
+    /// # Errors
+    /// See [`Head::headers`].
+    pub fn headers(&self) -> Result<&Headers, HostError> {
+        if let Some(headers) = self.headers.get() {
+            return Ok(headers);
+        }
+        let headers = self.host.headers()?;
+        Ok(self.headers.get_or_init(|| headers))
+    }
+
+    /// One header, as [`Head::header`] gives it.
+    ///
+    /// # Errors
+    /// See [`Head::header`].
+    pub fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        let Some(headers) = self.headers.get() else {
+            return self.host.header(name);
+        };
+        let values: Vec<&[u8]> = headers.values(name).collect();
+        Ok((!values.is_empty()).then(|| values.join(&b',')))
+    }
 }
 
 /// All headers of a request in the order they came.

@@ -212,10 +212,13 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         self.deserialize_str(visitor)
     }
 
-    /// Text that may be a secret: what stands there instead is not said.
+    /// Text that may be a secret: what stands there instead is not said. For an object the visitor is asked as for a newtype, to read it as
+    /// what it likes.
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        let here = self.at(self.path.clone(), self.value);
         let result = match self.value {
             Value::Text(text) => visitor.visit_borrowed_str(text),
+            Value::Object(_) => visitor.visit_newtype_struct(here),
             _ => Err(de::Error::invalid_type(Unexpected::Other("something else"), &visitor)),
         };
         self.noted(result)
@@ -356,7 +359,7 @@ impl fmt::Display for Got<'_> {
             Unexpected::Str(text) => write!(f, "{text:?}"),
             Unexpected::Unit => f.write_str("null"),
             Unexpected::Seq => f.write_str("a list"),
-            Unexpected::Map => f.write_str("an object"),
+            Unexpected::Map | Unexpected::NewtypeStruct => f.write_str("an object"),
             ref other => write!(f, "{other}"),
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::forms::{as_loaded, serialized};
 use crate::messages;
-use allowance::config::{Config, FailureMode};
+use allowance::config::{Config, FailureMode, Unlisted};
+use allowance::headers::Families;
 use allowance::key::{Several, Source};
 use allowance::plan::Algorithm;
 use serde_json::Value;
@@ -83,13 +84,13 @@ fn every_field_is_read() {
     assert_eq!(config.sources.from[0], Source::Bearer("authorization".to_owned()));
     assert_eq!(config.sources.from[1], Source::Header("x-api-key".to_owned()));
     assert_eq!(config.sources.from[2..], [Source::Query("key".to_owned()), Source::Cookie("api_key".to_owned())]);
-    assert_eq!(config.unlisted, Some(0));
+    assert_eq!(config.unlisted, Some(Unlisted { plan: 0, address_plan: None }));
     assert_eq!(config.denial.status, 429);
     assert_eq!(config.denial.message, "Zu viele Anfragen \"heute\"");
-    assert!(!config.ratelimit_headers);
+    assert_eq!(config.headers, Families { ratelimit: false, x_ratelimit: false });
     assert_eq!(config.failure_mode, FailureMode::Deny);
     let summary = |limit: &allowance::plan::Limit| {
-        (limit.name.to_string(), limit.rule.algorithm, limit.max().get(), limit.window().to_string(), limit.capacity())
+        (limit.label.to_string(), limit.rule.algorithm, limit.max().get(), limit.window().to_string(), limit.capacity())
     };
     let free: Vec<_> = config.plans[0].limits.iter().map(summary).collect();
     assert_eq!(
@@ -137,7 +138,7 @@ fn what_is_left_out_has_its_default() {
         (config.denial.status, config.denial.message.as_str()),
         (429, "Exceeded the allowed number of requests")
     );
-    assert!(config.ratelimit_headers);
+    assert_eq!(config.headers, Families { ratelimit: true, x_ratelimit: false });
     assert_eq!(config.failure_mode, FailureMode::Allow);
 }
 

@@ -13,8 +13,12 @@ use proptest::prelude::*;
 #[derive(Default)]
 struct Caller {
     record: Vec<u8>,
-    admitted: Vec<(Timestamp, u64)>,
+    log: Log,
 }
+
+/// What a caller was charged, and when.
+#[derive(Default)]
+pub(crate) struct Log(pub(crate) Vec<(Timestamp, u64)>);
 
 impl Caller {
     fn request(&mut self, limits: &[Limit], cost: u64, now: Timestamp) -> Decision {
@@ -24,7 +28,7 @@ impl Caller {
         match decision {
             Decision::Allowed { .. } => {
                 self.record = record.expect("a charge is stored");
-                self.admitted.push((now, cost));
+                self.log.0.push((now, cost));
             }
             Decision::Denied { .. } => assert_eq!(record, None, "a denial stores nothing"),
         }
@@ -36,13 +40,15 @@ impl Caller {
         let counter = Record::decode(&self.record).unwrap().counter(limit.id);
         limit.rule.used(&limit.rule.advance(counter, now))
     }
+}
 
+impl Log {
     fn sum(&self, from: Timestamp, to: Timestamp) -> u64 {
-        self.admitted.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, cost)| cost).sum()
+        self.0.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, cost)| cost).sum()
     }
 
     /// Whether the limit's rule allows `cost` at `now`, from the log alone.
-    fn rule_allows(&self, limit: &Limit, cost: u64, now: Timestamp) -> bool {
+    pub(crate) fn rule_allows(&self, limit: &Limit, cost: u64, now: Timestamp) -> bool {
         let (max, window) = (u128::from(limit.rule.max.get()), limit.rule.window);
         let (start, end) = window.bounds(now);
         match limit.rule.algorithm {
@@ -57,8 +63,8 @@ impl Caller {
             Algorithm::TokenBucket => {
                 let w = u128::from(window.span().get());
                 let mut level = 0u128;
-                let mut at = self.admitted.first().map_or(now, |(at, _)| *at);
-                for (time, cost) in &self.admitted {
+                let mut at = self.0.first().map_or(now, |(at, _)| *at);
+                for (time, cost) in &self.0 {
                     level = level.saturating_sub(u128::from(time.0 - at.0) * max) + u128::from(*cost) * w;
                     at = *time;
                 }
@@ -83,7 +89,7 @@ proptest! {
         let mut now = start;
         for (step, cost) in requests {
             now = now.after(step);
-            let allowed = limits.iter().all(|limit| caller.rule_allows(limit, cost, now));
+            let allowed = limits.iter().all(|limit| caller.log.rule_allows(limit, cost, now));
             let before: Vec<u64> = limits.iter().map(|limit| caller.used(limit, now)).collect();
             let decision = caller.request(&limits, cost, now);
             let after: Vec<u64> = limits.iter().map(|limit| caller.used(limit, now)).collect();
@@ -116,7 +122,7 @@ proptest! {
         for (i, cost) in costs.into_iter().enumerate() {
             caller.request(&limits, cost, start.after(i as u64 * SECOND / 2));
         }
-        let sum: u64 = caller.admitted.iter().map(|(_, cost)| cost).sum();
+        let sum: u64 = caller.log.0.iter().map(|(_, cost)| cost).sum();
         prop_assert_eq!(caller.used(&limits[0], start.after(40 * SECOND)), sum);
         prop_assert!(sum <= max);
     }
@@ -134,9 +140,9 @@ proptest! {
             now = now.after(step);
             caller.request(&limits, cost, now);
         }
-        for (i, (from, _)) in caller.admitted.iter().enumerate() {
+        for (i, (from, _)) in caller.log.0.iter().enumerate() {
             let mut sum = 0;
-            for (to, cost) in &caller.admitted[i..] {
+            for (to, cost) in &caller.log.0[i..] {
                 sum += cost;
                 prop_assert!(sum <= burst + ((to.0 - from.0) * max).div_ceil(13 * SECOND));
             }
@@ -187,7 +193,7 @@ proptest! {
         let limits = [limit];
         for step in steps {
             now = now.after(step);
-            if let Decision::Allowed { tightest: Some(standing) } = caller.request(&limits, 1, now) {
+            if let Decision::Allowed { tightest: Some(standing), .. } = caller.request(&limits, 1, now) {
                 prop_assert_eq!(standing.remaining, limits[0].capacity() - caller.used(&limits[0], now));
                 prop_assert_eq!(caller.used(&limits[0], now.after(standing.reset)), 0);
                 prop_assert!(caller.used(&limits[0], now.after(standing.reset - 1)) > 0);
@@ -233,7 +239,7 @@ fn the_smallest_share_is_reported_of_several_open_limits() {
     ];
     let (mut caller, now) = (Caller::default(), Timestamp(1_800_000_000 * SECOND));
     // 9 of 10, 4 of 5, 4 of 5: b before c.
-    let Decision::Allowed { tightest: Some(standing) } = caller.request(&limits, 1, now) else { panic!("denied") };
+    let Decision::Allowed { tightest: Some(standing), .. } = caller.request(&limits, 1, now) else { panic!("denied") };
     assert_eq!((standing.limit, standing.remaining, standing.reset), (1, 4, 3600 * SECOND));
 }
 
@@ -249,7 +255,7 @@ fn another_maximum_re_bases_what_is_used() {
         let Decision::Denied { standing, .. } = caller.request(&half, 1, now) else { panic!("{algorithm:?}: allowed") };
         assert_eq!(standing.remaining, 0, "{algorithm:?}");
         let twice = [limit("day", algorithm, 200, "1d", 200)];
-        let Decision::Allowed { tightest: Some(standing) } = caller.request(&twice, 1, now) else {
+        let Decision::Allowed { tightest: Some(standing), .. } = caller.request(&twice, 1, now) else {
             panic!("{algorithm:?}")
         };
         assert_eq!(standing.remaining, 200 - 60 - 1, "{algorithm:?}");

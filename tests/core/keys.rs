@@ -1,7 +1,7 @@
 //! Where keys are found, and when there are too many of them.
 
 use allowance::key::{ApiKey, Found, KeyHash, Several, Source, Sources};
-use allowance::request::{Head, Headers};
+use allowance::request::{Head, Headers, Request};
 use allowance::store::HostError;
 use proptest::prelude::*;
 
@@ -27,6 +27,14 @@ impl Head for Fake {
         self.pairs.iter().for_each(|(n, v)| bytes.extend([n.as_bytes(), b"\0", v.as_slice(), b"\0"].concat()));
         Ok(Headers::decode(bytes).unwrap())
     }
+
+    fn metadata(&self, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
+        Ok((path == ["earlier.filter", "key"]).then(|| b"from-metadata".to_vec()))
+    }
+
+    fn source_address(&self) -> Result<Vec<u8>, HostError> {
+        Ok(b"203.0.113.7:1".to_vec())
+    }
 }
 
 pub(crate) fn key(text: &str) -> ApiKey {
@@ -39,7 +47,7 @@ pub(crate) fn key(text: &str) -> ApiKey {
 fn find(from: &[Source], several: Several, pairs: &[(&'static str, &str)]) -> Found {
     let pairs = pairs.iter().map(|(n, v)| (*n, v.as_bytes().to_vec())).collect();
     let head = Fake { pairs, reads: Default::default() };
-    let found = Sources { from: from.to_vec(), several }.find(&head).unwrap();
+    let found = Sources { from: from.to_vec(), several }.find(&Request::new(&head)).unwrap();
     assert_eq!(head.reads.get(), 1, "one read of the host, whatever the sources");
     found
 }
@@ -138,6 +146,15 @@ fn two_sources_with_a_key_are_ambiguous_unless_the_first_is_asked_for() {
 }
 
 #[test]
+fn a_key_may_be_what_an_earlier_filter_left_in_metadata() {
+    let path = |name: &str| Source::Metadata(vec!["earlier.filter".to_owned(), name.to_owned()]);
+    let from = [header(), path("key")];
+    assert_eq!(find(&from, Several::Refuse, &[]), Found::Key(key("from-metadata")));
+    assert_eq!(find(&from, Several::Refuse, &[("x-api-key", "K")]), Found::Ambiguous);
+    assert_eq!(find(&[header(), path("none")], Several::Refuse, &[]), Found::Missing);
+}
+
+#[test]
 fn keys_and_hashes_are_never_printed() {
     let hash = KeyHash::from_hex("bb9f55b5ca7e3e1d1ba2b9d1b3a6ff0b6f0c24a08d8fae7b1b8bd4e37f5b6ddc").unwrap();
     assert_eq!(format!("{:?} {:?}", key("secret"), hash), "ApiKey(…) KeyHash(…)");
@@ -165,7 +182,7 @@ proptest! {
         let head = Fake { pairs, reads: Default::default() };
         for several in [Several::Refuse, Several::First] {
             for from in [vec![bearer()], vec![header()], vec![query()], vec![cookie()], vec![bearer(), header(), query(), cookie()]] {
-                Sources { from, several }.find(&head).unwrap();
+                Sources { from, several }.find(&Request::new(&head)).unwrap();
             }
         }
     }

@@ -14,3 +14,4 @@ mod counting;
 mod keys;
 mod records;
 mod strategies;
+mod table;

@@ -3,11 +3,12 @@
 use crate::strategies::{SECOND, any_limits, limit};
 use allowance::decision::Decision;
 use allowance::limiter;
-use allowance::namespace::Namespace;
+use allowance::namespace::{Kind, Namespace};
 use allowance::plan::{Algorithm, Limit, MAX_LIMITS};
 use allowance::record::Record;
 use allowance::store::memory::Memory;
 use allowance::store::{self, SharedData, Version, Versioned, Written};
+use allowance::table::Geometry;
 use allowance::window::Timestamp;
 use proptest::prelude::*;
 
@@ -153,25 +154,42 @@ fn a_change_gives_up_after_ten_thousand_lost_races_and_has_written_nothing() {
     assert_eq!(data.get(b"key").unwrap().value, b"theirs");
 }
 
+fn open(data: &Memory, name: &str, secret: u8, keys: u32) -> Result<Namespace, allowance::namespace::OpenError> {
+    Namespace::open(data, name, Geometry::for_keys(keys), || Some([secret; 16]))
+}
+
 #[test]
-fn a_namespace_keeps_the_secret_of_whoever_came_first() {
+fn a_namespace_keeps_the_secret_and_the_geometry_of_whoever_came_first() {
     let data = Memory::default();
-    let first = Namespace::open(&data, "n", || Some([1; 16])).unwrap();
-    let second = Namespace::open(&data, "n", || Some([2; 16])).unwrap();
-    let other = Namespace::open(&data, "m", || Some([1; 16])).unwrap();
-    let key = crate::keys::key("secret");
-    assert_eq!(first.key_record(&key), second.key_record(&key));
-    assert_ne!(first.key_record(&key), other.key_record(&key));
-    assert_ne!(first.key_record(&key), first.key_record(&crate::keys::key("secreu")));
+    let first = open(&data, "n", 1, 1000).unwrap();
+    let second = open(&data, "n", 2, 2000).unwrap();
+    let other = open(&data, "m", 3, 2000).unwrap();
+    let hash = |namespace: &Namespace, id: &[u8]| namespace.hash(Kind::Key, id);
+    assert_eq!(hash(&first, b"secret"), hash(&second, b"secret"));
+    assert_ne!(hash(&first, b"secret"), hash(&other, b"secret"));
+    assert_ne!(hash(&first, b"secret"), hash(&first, b"secreu"));
+    assert_ne!(first.hash(Kind::Address, b"x"), first.hash(Kind::Guard, b"x"));
+    assert_eq!((first.geometry().keys(), second.geometry().keys(), other.geometry().keys()), (992, 992, 1984));
     assert!(!format!("{first:?}").contains("[1, 1"));
 }
 
 #[test]
 fn a_namespace_refuses_a_meta_value_that_is_not_its_own() {
-    for foreign in [b"garbage".as_slice(), b"\x01short", b"\x02aaaaaaaaaaaaaaaa"] {
+    for foreign in
+        [b"garbage".as_slice(), b"\x01short", b"\x02aaaaaaaaaaaaaaaabbbbc", b"\x01aaaaaaaaaaaaaaaa\0\0\0\0\x20"]
+    {
         let data = Memory::default();
         data.set(b"allowance/1/n/meta", foreign, Version::Absent).unwrap();
-        assert!(Namespace::open(&data, "n", || Some([1; 16])).is_err());
+        assert!(open(&data, "n", 1, 1000).is_err());
         assert_eq!(data.get(b"allowance/1/n/meta").unwrap().value, foreign, "and leaves it alone");
     }
+}
+
+#[test]
+fn a_configuration_is_announced_once_however_many_workers_have_it() {
+    let data = Memory::default();
+    let workers = [(); 3].map(|()| open(&data, "n", 1, 1000).unwrap());
+    let announced =
+        |configuration: &[u8]| workers.iter().filter(|worker| worker.announce(&data, configuration)).count();
+    assert_eq!([announced(b"one"), announced(b"one"), announced(b"two"), announced(b"one")], [1, 0, 1, 1]);
 }

@@ -18,7 +18,7 @@ pub(crate) fn window(per: &str) -> Window {
 
 pub(crate) fn limit(name: &str, algorithm: Algorithm, max: u64, per: &str, burst: u64) -> Limit {
     let (max, burst) = (NonZeroU64::new(max).unwrap(), NonZeroU64::new(burst).unwrap());
-    Limit::new(name, Unit::Requests, Rule { algorithm, max, window: window(per), burst })
+    Limit::new("", name, Unit::Requests, Rule { algorithm, max, window: window(per), burst })
 }
 
 /// A limit of any algorithm, with small numbers so that it is reached.

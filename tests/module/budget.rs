@@ -44,7 +44,9 @@ fn an_allowed_request_makes_five_host_calls_of_which_two_return_bytes() {
         "proxy_get_current_time_nanoseconds",
         "proxy_get_shared_data",
         "proxy_increment_metric",
-        "proxy_get_property",
+        "proxy_get_property", // content-type: is it gRPC?
+        "proxy_get_property", // origin: is it another page's?
+        "proxy_set_property", // for access logs
         "proxy_send_local_response",
     ];
     assert_eq!(denied.call_names(), expected);

@@ -1,0 +1,182 @@
+//! Who is calling: where keys and identities are, and whose they are.
+
+use super::Mistakes;
+use super::language::{
+    ApiKeySpec, ConsumerSpec, IdentitySpec, KeySpec, MetadataKey, NAME, Name, NamedKeySpec, PlaceSpec, SeveralSpec,
+    SourceSpec,
+};
+use super::plans::{self, Everywhere};
+use super::reader::{Field, child};
+use crate::caller::{Identity, Place};
+use crate::consumer::{Consumer, Directory, ListedKey};
+use crate::key::{KeyHash, Several, Source, Sources};
+use crate::plan::{MAX_LIMITS, Plan};
+use std::collections::HashMap;
+
+pub(super) fn sources(spec: ApiKeySpec, mistakes: &mut Mistakes) -> Sources {
+    let several = match spec.several.given() {
+        Some(SeveralSpec::First) => Several::First,
+        Some(SeveralSpec::Refuse) | None => Several::Refuse,
+    };
+    let Some(list) = spec.from.given() else {
+        return Sources {
+            from: vec![Source::Bearer("authorization".to_owned()), Source::Header("x-api-key".to_owned())],
+            several,
+        };
+    };
+    if list.is_empty() {
+        mistakes.add("api_key.from", "expected at least one source, got an empty list");
+    }
+    let mut from = Vec::with_capacity(list.len());
+    for (index, spec) in list.into_iter().enumerate() {
+        let path = format!("api_key.from[{index}]");
+        let Some(source) = spec.given().and_then(|spec| source(spec, &path, mistakes)) else {
+            continue;
+        };
+        if from.iter().any(|known| same_place(known, &source)) {
+            mistakes.add(path, "expected a place that no earlier source reads");
+        } else {
+            from.push(source);
+        }
+    }
+    Sources { from, several }
+}
+
+fn source(spec: SourceSpec, path: &str, mistakes: &mut Mistakes) -> Option<Source> {
+    let fields = [
+        ("bearer", spec.bearer.is_absent()),
+        ("header", spec.header.is_absent()),
+        ("query", spec.query.is_absent()),
+        ("cookie", spec.cookie.is_absent()),
+        ("metadata", spec.metadata.is_absent()),
+    ];
+    super::exactly_one(path, &fields, mistakes)?;
+    let bearer = spec.bearer.given().map(|name| Source::Bearer(name.0));
+    let header = spec.header.given().map(|name| Source::Header(name.0));
+    let query = spec.query.given().map(|name| Source::Query(name.0));
+    let cookie = spec.cookie.given().map(|name| Source::Cookie(name.0));
+    let metadata = metadata(spec.metadata, path, mistakes).map(Source::Metadata);
+    bearer.or(header).or(query).or(cookie).or(metadata)
+}
+
+/// A header read twice, once as bearer and once whole, would make every request ambiguous.
+fn same_place(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::Bearer(one) | Source::Header(one), Source::Bearer(other) | Source::Header(other))
+        | (Source::Query(one), Source::Query(other))
+        | (Source::Cookie(one), Source::Cookie(other)) => one == other,
+        (one, other) => one == other,
+    }
+}
+
+/// The way to a value in dynamic metadata: the filter's namespace, and at least one key.
+fn metadata(spec: Field<Vec<Field<MetadataKey>>>, path: &str, mistakes: &mut Mistakes) -> Option<Vec<String>> {
+    let parts = spec.given()?;
+    if parts.len() < 2 {
+        let got = parts.len();
+        mistakes.add(
+            child(path, "metadata"),
+            format!("expected a filter's namespace and at least one key, got {got} parts"),
+        );
+        return None;
+    }
+    parts.into_iter().map(|part| Some(part.given()?.0)).collect()
+}
+
+pub(super) fn identity(spec: IdentitySpec, mistakes: &mut Mistakes) -> Option<Identity> {
+    if spec.consumer.is_absent() {
+        mistakes.add("identity.consumer", "expected where the consumer's name is, got nothing");
+    }
+    let consumer = spec.consumer.given().and_then(|spec| place(spec, "identity.consumer", mistakes));
+    let plan = spec.plan.given().and_then(|spec| place(spec, "identity.plan", mistakes));
+    Some(Identity { consumer: consumer?, plan })
+}
+
+fn place(spec: PlaceSpec, path: &str, mistakes: &mut Mistakes) -> Option<Place> {
+    let fields = [("metadata", spec.metadata.is_absent()), ("header", spec.header.is_absent())];
+    super::exactly_one(path, &fields, mistakes)?;
+    let header = spec.header.given().map(|name| Place::Header(name.0));
+    header.or(metadata(spec.metadata, path, mistakes).map(Place::Metadata))
+}
+
+/// `with_keys`: consumers are found by keys, so that one without any could never be.
+pub(super) fn consumers(
+    specs: Field<Vec<Field<ConsumerSpec>>>,
+    plans: &[Plan],
+    with_keys: bool,
+    everywhere: Everywhere,
+    mistakes: &mut Mistakes,
+) -> Directory {
+    let mut directory = Directory::default();
+    let mut names: HashMap<String, usize> = HashMap::new();
+    let mut owners: HashMap<KeyHash, usize> = HashMap::new();
+    for (index, spec) in specs.given().unwrap_or_default().into_iter().enumerate() {
+        let Some(spec) = spec.given() else {
+            continue;
+        };
+        let path = format!("consumers[{index}]");
+        if spec.name.is_absent() {
+            mistakes.add(child(&path, "name"), format!("expected {NAME}, got nothing"));
+        }
+        let name = spec.name.given().map_or_else(String::new, |Name(name)| name);
+        match names.get(&name) {
+            Some(first) if !name.is_empty() => mistakes.add(
+                child(&path, "name"),
+                format!("expected a name that no other consumer has, got {name:?} as in consumers[{first}]"),
+            ),
+            _ => {
+                names.insert(name.clone(), index);
+            }
+        }
+        if with_keys && (spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty())) {
+            mistakes.add(child(&path, "keys"), "expected at least one key, got nothing");
+        }
+        let mut keys = Vec::new();
+        for (number, spec) in spec.keys.given().unwrap_or_default().into_iter().enumerate() {
+            let path = format!("{path}.keys[{number}]");
+            let Some((hash, key)) = spec.given().and_then(|spec| key(spec, &path, mistakes)) else {
+                continue;
+            };
+            match owners.insert(hash, index) {
+                Some(owner) => {
+                    mistakes.add(path, format!("expected a key that is listed once, got one of consumers[{owner}]"));
+                }
+                None => keys.push((hash, key)),
+            }
+        }
+        let plan = plans::index(&child(&path, "plan"), spec.plan, plans, mistakes);
+        let under = plan.and_then(|plan| plans.get(plan));
+        let everywhere =
+            Everywhere { shadow: everywhere.shadow || under.is_some_and(|plan| plan.shadow), ..everywhere };
+        let path = child(&path, "limits");
+        let own = spec.limits.given().map(|list| plans::limits(list, "", &path, everywhere, mistakes));
+        let limits = own.map(|own| plans::merged(under, own));
+        if let Some(limits) = limits.as_ref().filter(|limits| limits.len() > MAX_LIMITS) {
+            mistakes.add(
+                path,
+                format!("expected at most {MAX_LIMITS} limits together with the plan's, got {}", limits.len()),
+            );
+        }
+        let consumer = Consumer {
+            name: name.into(),
+            plan: plan.unwrap_or_default(),
+            limits,
+            disabled: spec.disabled == Field::Given(true),
+            generation: spec.generation.given().map_or(0, |generation| generation.0),
+        };
+        directory.add(consumer, keys);
+    }
+    directory
+}
+
+fn key(spec: KeySpec, path: &str, mistakes: &mut Mistakes) -> Option<(KeyHash, ListedKey)> {
+    let NamedKeySpec { sha256, name, disabled } = match spec {
+        KeySpec::Hash(hash) => return Some((hash, ListedKey::default())),
+        KeySpec::Named(spec) => spec,
+    };
+    if sha256.is_absent() {
+        mistakes.add(child(path, "sha256"), "expected the hash of a key, got nothing");
+    }
+    let name = name.given().map(|Name(name)| name.into());
+    Some((sha256.given()?.0, ListedKey { name, disabled: disabled == Field::Given(true) }))
+}

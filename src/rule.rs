@@ -1,0 +1,353 @@
+//! Rules: what applies to some requests only, by path, method, host and headers. The first rule that matches wins.
+//!
+//! A path is compared in one form, whatever it was written as: up to `?`, unreserved escapes decoded, slashes merged, dot segments
+//! removed (RFC 3986 §6.2.2). What upstreams read differently (an escaped slash, backslash or NUL, a bad escape, a backslash, a `..;`) never
+//! makes a request exempt; rules that restrict take an escaped slash for a slash.
+
+use crate::plan::Limit;
+use crate::request::Headers;
+use std::rc::Rc;
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRule {
+    /// Its name; the scope of its limits.
+    pub name: Rc<str>,
+    /// Which requests it is for.
+    pub matcher: Matcher,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The request passes, uncounted, before a key is looked for.
+    Exempt,
+    /// The request is charged in another way than without the rule.
+    Charge {
+        /// Units of every limit.
+        cost: u64,
+        /// Index of a plan that takes the place of the caller's own.
+        plan: Option<usize>,
+        /// Limits in addition to the plan's.
+        limits: Vec<Limit>,
+    },
+}
+
+/// Which requests a rule is for: those that match everything that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    /// The path.
+    pub path: Option<PathMatch>,
+    /// One of these methods, in upper case; empty: any.
+    pub methods: Vec<String>,
+    /// One of these hosts, in lower case; empty: any.
+    pub hosts: Vec<HostMatch>,
+    /// All of these headers.
+    pub headers: Vec<HeaderMatch>,
+}
+
+/// How a path is matched; all in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// Its first segments: `/v1` matches `/v1` and `/v1/a`, not `/v1a`. No slash at the end.
+    Prefix(String),
+    /// Its last bytes.
+    Suffix(String),
+}
+
+/// How a host is matched, without its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostMatch {
+    /// This host.
+    Exact(String),
+    /// Any host below this domain: `*.example.com` is stored as `.example.com`.
+    Below(String),
+}
+
+/// How a header is matched: any of its values, if it is repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderMatch {
+    /// Its name in lower case.
+    pub name: String,
+    /// What it has to be.
+    pub value: ValueMatch,
+}
+
+/// How a header's value is matched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueMatch {
+    /// This value.
+    Exact(String),
+    /// Starts so.
+    Prefix(String),
+    /// Is there (`true`) or not (`false`).
+    Present(bool),
+}
+
+/// A request, as rules look at it.
+#[derive(Debug)]
+pub struct Target<'a> {
+    headers: &'a Headers,
+    path: NormalPath,
+}
+
+/// A path in normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NormalPath {
+    text: Vec<u8>,
+    ambiguous: bool,
+}
+
+/// The first rule that matches.
+#[must_use]
+pub fn find<'r>(rules: &'r [RequestRule], headers: &Headers) -> Option<(usize, &'r RequestRule)> {
+    if rules.is_empty() {
+        return None;
+    }
+    let target = Target { headers, path: NormalPath::of(headers.values(":path").next().unwrap_or_default()) };
+    rules.iter().enumerate().find(|(_, rule)| {
+        let safe = !target.path.ambiguous || rule.effect != Effect::Exempt;
+        safe && rule.matcher.matches(&target)
+    })
+}
+
+/// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.
+#[must_use]
+pub fn is_preflight(headers: &Headers) -> bool {
+    headers.values(":method").next() == Some(b"OPTIONS")
+        && headers.values("origin").next().is_some()
+        && headers.values("access-control-request-method").next().is_some()
+}
+
+// === impl Matcher ===
+
+impl Matcher {
+    fn matches(&self, target: &Target<'_>) -> bool {
+        let header = |name| target.headers.values(name).next().unwrap_or_default();
+        self.path.as_ref().is_none_or(|path| path.matches(&target.path.text))
+            && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == header(":method")))
+            && (self.hosts.is_empty() || {
+                let host = host(header(":authority"));
+                self.hosts.iter().any(|pattern| pattern.matches(&host))
+            })
+            && self.headers.iter().all(|pattern| pattern.matches(target.headers))
+    }
+}
+
+impl PathMatch {
+    fn matches(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact.as_bytes(),
+            Self::Prefix(prefix) => {
+                path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            }
+            Self::Suffix(suffix) => path.ends_with(suffix.as_bytes()),
+        }
+    }
+}
+
+impl HostMatch {
+    fn matches(&self, host: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => host == exact.as_bytes(),
+            Self::Below(domain) => host.len() > domain.len() && host.ends_with(domain.as_bytes()),
+        }
+    }
+}
+
+impl HeaderMatch {
+    fn matches(&self, headers: &Headers) -> bool {
+        let mut values = headers.values(&self.name);
+        match &self.value {
+            ValueMatch::Exact(exact) => values.any(|value| value == exact.as_bytes()),
+            ValueMatch::Prefix(prefix) => values.any(|value| value.starts_with(prefix.as_bytes())),
+            ValueMatch::Present(present) => values.next().is_some() == *present,
+        }
+    }
+}
+
+/// A host in lower case, without port and without the root's dot.
+fn host(authority: &[u8]) -> Vec<u8> {
+    // The colons of an IPv6 address stand within brackets.
+    let bracket = authority.iter().rposition(|byte| *byte == b']').unwrap_or_default();
+    let port = authority.iter().rposition(|byte| *byte == b':').filter(|colon| *colon >= bracket);
+    let host = authority.get(..port.unwrap_or(authority.len())).unwrap_or_default();
+    host.strip_suffix(b".").unwrap_or(host).to_ascii_lowercase()
+}
+
+// === impl NormalPath ===
+
+impl NormalPath {
+    /// The normal form of a `:path`.
+    #[must_use]
+    pub fn of(path: &[u8]) -> Self {
+        let path = path.split(|byte| *byte == b'?' || *byte == b'#').next().unwrap_or_default();
+        let (decoded, ambiguous) = decode_unreserved(path);
+        let mut segments: Vec<&[u8]> = Vec::new();
+        let mut directory = false;
+        let mut ambiguous = ambiguous || !path.starts_with(b"/");
+        for segment in decoded.split(|byte| *byte == b'/') {
+            directory = matches!(segment, b"" | b"." | b"..");
+            match segment {
+                b"" | b"." => {}
+                b".." => {
+                    segments.pop();
+                }
+                _ => {
+                    ambiguous |= segment.starts_with(b"..;") || segment.starts_with(b".;");
+                    segments.push(segment);
+                }
+            }
+        }
+        let mut text = vec![b'/'];
+        text.extend(segments.join(&b'/'));
+        if directory && text.len() > 1 {
+            text.push(b'/');
+        }
+        Self { text, ambiguous }
+    }
+
+    /// The form, if nothing in it is read differently by upstreams: what a configuration may ask for.
+    #[must_use]
+    pub fn unambiguous(self) -> Option<String> {
+        String::from_utf8(self.text).ok().filter(|_| !self.ambiguous)
+    }
+}
+
+/// Decodes escapes of unreserved characters (RFC 3986 §2.3), and of slashes and backslashes as slashes. Whether something in it is read
+/// differently by upstreams is said beside it.
+fn decode_unreserved(path: &[u8]) -> (Vec<u8>, bool) {
+    let hex = |digit: Option<&u8>| char::from(*digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut ambiguous = false;
+    let mut rest = path;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'\\' {
+            ambiguous = true;
+            decoded.push(b'/');
+            continue;
+        }
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let (Some(high), Some(low)) = (hex(after.first()), hex(after.get(1))) else {
+            ambiguous = true;
+            decoded.push(byte);
+            continue;
+        };
+        let escaped = high << 4 | low;
+        rest = after.get(2..).unwrap_or_default();
+        match escaped {
+            b'/' | b'\\' => {
+                ambiguous = true;
+                decoded.push(b'/');
+            }
+            _ if escaped.is_ascii_alphanumeric() || b"-._~".contains(&escaped) => decoded.push(escaped),
+            _ => {
+                ambiguous |= escaped == 0;
+                decoded.push(b'%');
+                decoded.extend(after.iter().take(2).map(u8::to_ascii_uppercase));
+            }
+        }
+    }
+    (decoded, ambiguous)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn normal(path: &str) -> String {
+        String::from_utf8(NormalPath::of(path.as_bytes()).text).unwrap()
+    }
+
+    #[test]
+    fn a_path_has_one_form() {
+        for (path, form) in [
+            ("/", "/"),
+            ("", "/"),
+            ("//", "/"),
+            ("/a/../b", "/b"),
+            ("/a/./b", "/a/b"),
+            ("/../../a", "/a"),
+            ("//v1//images", "/v1/images"),
+            ("/v1/%69mages", "/v1/images"),
+            ("/public/%2e%2E/v1", "/v1"),
+            ("/v1/images/", "/v1/images/"),
+            ("/a?b=/c", "/a"),
+            ("/a#b", "/a"),
+            ("/a/..", "/"),
+            ("/a/b/.", "/a/b/"),
+            ("/%7euser", "/~user"),
+            ("/a%2fb", "/a/b"),
+            ("/a%5Cb", "/a/b"),
+            ("/a\\b", "/a/b"),
+            ("/%e4", "/%E4"),
+            ("/a%20b", "/a%20b"),
+            ("/%2", "/%2"),
+            ("/%zz", "/%zz"),
+        ] {
+            assert_eq!(normal(path), form, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_upstreams_read_differently_is_ambiguous() {
+        for path in
+            ["/a%2fb", "/a%5cb", "/a\\b", "/a%00", "/%zz", "/%2", "/..;/a", "/a/..;x/b", "*", "", "http://host/a"]
+        {
+            assert!(NormalPath::of(path.as_bytes()).ambiguous, "{path}");
+        }
+        for path in ["/", "/a/../b", "/%69", "/a;b", "/a%20b", "/a?x=%2f"] {
+            assert!(!NormalPath::of(path.as_bytes()).ambiguous, "{path}");
+        }
+    }
+
+    #[test]
+    fn prefixes_match_whole_segments() {
+        let prefix = PathMatch::Prefix("/v1/images".to_owned());
+        assert!(["/v1/images", "/v1/images/", "/v1/images/a"].iter().all(|path| prefix.matches(path.as_bytes())));
+        assert!(["/v1/imagesx", "/v1", "/", "/v1/image"].iter().all(|path| !prefix.matches(path.as_bytes())));
+        assert!(PathMatch::Prefix(String::new()).matches(b"/anything"));
+    }
+
+    #[test]
+    fn hosts_are_compared_without_case_port_and_dot() {
+        let exact = HostMatch::Exact("api.example.com".to_owned());
+        let below = HostMatch::Below(".example.com".to_owned());
+        for authority in ["api.example.com", "API.Example.COM:8080", "api.example.com."] {
+            assert!(
+                exact.matches(&host(authority.as_bytes())) && below.matches(&host(authority.as_bytes())),
+                "{authority}"
+            );
+        }
+        for authority in ["example.com", ".example.com", "api.example.com.evil.org", "xexample.com", ""] {
+            assert!(!below.matches(&host(authority.as_bytes())), "{authority}");
+        }
+        assert_eq!(host(b"[2001:DB8::1]:80"), b"[2001:db8::1]");
+        assert_eq!(host(b"[2001:db8::1]"), b"[2001:db8::1]");
+    }
+
+    proptest! {
+        #[test]
+        fn the_normal_form_of_a_normal_form_is_itself(path in "[/a.%2efF5c\\\\;?]{0,24}") {
+            let once = NormalPath::of(path.as_bytes());
+            let twice = NormalPath::of(&once.text);
+            prop_assert!(once.ambiguous || once.text == twice.text, "{:?} {:?}", once, twice);
+            prop_assert!(!once.text.windows(2).any(|pair| pair == b"//"));
+        }
+
+        #[test]
+        fn any_bytes_are_safe(path in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = NormalPath::of(&path);
+            let _ = host(&path);
+        }
+    }
+}

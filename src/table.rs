@@ -1,0 +1,204 @@
+//! The table of everybody who is not listed: a fixed number of records, however many keys there are.
+//!
+//! A hash table of sets in the shared data, each one value of at most [`MAX_WAYS`] records, found by a keyed 64-bit hash. When a set is full,
+//! records that are empty go first; else the record with the smallest used share goes, and what it had used becomes part of the set's
+//! *floor*: per limit the most that was ever evicted, falling by the same rules as any counter. Whoever is not in the set starts from its
+//! floor. So whoever was evicted and returns is counted at least as used as before, nobody shares a counter, and an exhausted key stays
+//! exhausted. This is the space-saving algorithm (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements in data
+//! streams", 2005) with counters that age: n keys that are never seen again cost a newcomer about n divided by the records of the table.
+//!
+//! ```text
+//! version u8 = 1 │ records u8 │ floor length u16 │ floor │ record …          record: hash u64 │ length u16 │ bytes
+//! ```
+
+use crate::counter::Rule;
+use crate::decision::Decision;
+use crate::limiter::{self, Outcome};
+use crate::plan::Limit;
+use crate::record::{CounterId, Record};
+use crate::window::Timestamp;
+
+const VERSION: u8 = 1;
+
+/// The most records in one set: what is copied for one request stays below 6 KiB.
+pub const MAX_WAYS: u8 = 32;
+
+/// The shape of a table; all workers must agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Number of sets, at least 1.
+    pub sets: u32,
+    /// Records in a set, 1 … [`MAX_WAYS`].
+    pub ways: u8,
+}
+
+/// What a request of somebody in the table may be charged.
+pub struct Charge<'a> {
+    /// The hash of who it is.
+    pub hash: u64,
+    /// Its limits.
+    pub limits: &'a [Limit],
+    /// Units.
+    pub cost: u64,
+    /// Every counter this caller can ever have, so that a newcomer takes no more than these from the floor.
+    pub counters: &'a [CounterId],
+}
+
+/// A decision about somebody in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableOutcome {
+    /// The decision. Its record is that of the caller alone.
+    pub outcome: Outcome,
+    /// Records that were there before and are not any more, because they were empty.
+    pub expired: u32,
+    /// Records that had to go to the floor.
+    pub evicted: u32,
+    /// Whether the caller was not in the set.
+    pub newcomer: bool,
+    /// What was stored was none of this layout and counted as empty.
+    pub malformed: bool,
+}
+
+#[derive(Default)]
+struct Set<'a> {
+    floor: &'a [u8],
+    records: Vec<(u64, &'a [u8])>,
+}
+
+// === impl Geometry ===
+
+impl Geometry {
+    /// A table for at most `keys` records, rounded down to whole sets; at least one record.
+    #[must_use]
+    pub fn for_keys(keys: u32) -> Self {
+        let ways = u8::try_from(keys.clamp(1, u32::from(MAX_WAYS))).unwrap_or(MAX_WAYS);
+        const FULL: u32 = MAX_WAYS as u32;
+        Self { sets: (keys / FULL).max(1), ways }
+    }
+
+    /// Records in the whole table.
+    #[must_use]
+    pub fn keys(self) -> u64 {
+        u64::from(self.sets).saturating_mul(u64::from(self.ways))
+    }
+
+    /// The set of a hash.
+    #[must_use]
+    pub fn set(self, hash: u64) -> u32 {
+        // The hash's upper half times the number of sets, as a fraction (Lemire's reduction).
+        let product = (hash >> 32).saturating_mul(u64::from(self.sets));
+        u32::try_from(product >> 32).unwrap_or_default()
+    }
+}
+
+/// Decides a request of the caller `charge.hash` in its set: old value → (new value, outcome). `rule` tells how counters age.
+#[must_use]
+pub fn decide(
+    set: &[u8],
+    ways: u8,
+    charge: &Charge<'_>,
+    rule: &dyn Fn(CounterId) -> Option<Rule>,
+    now: Timestamp,
+) -> (Option<Vec<u8>>, TableOutcome) {
+    let (mut set, malformed) = match Set::decode(set) {
+        Some(set) => (set, false),
+        None => (Set::default(), true),
+    };
+    let known = set.records.iter().position(|(hash, _)| *hash == charge.hash);
+    let stored = known.and_then(|index| set.records.get(index)).map(|(_, bytes)| *bytes);
+    let record = match stored {
+        Some(bytes) => Record::decode(bytes).unwrap_or_default(),
+        None => Record::decode(set.floor).unwrap_or_default().only(charge.counters),
+    };
+    let mut outcome = limiter::decide(&record, charge.limits, charge.cost, now);
+    let stored = outcome.record.take();
+    let denied = matches!(outcome.decision, Decision::Denied { .. });
+    let mut result = TableOutcome { outcome, expired: 0, evicted: 0, newcomer: known.is_none(), malformed };
+    let Some(bytes) = stored else {
+        return (None, result);
+    };
+    if let Some(index) = known {
+        set.records.remove(index);
+        return (Some(set.encode((charge.hash, &bytes))), result);
+    }
+    // A denied newcomer whose counters were only moved by a clock step is not worth a place.
+    if denied {
+        return (None, result);
+    }
+    let before = set.records.len();
+    if before >= usize::from(ways) {
+        set.records.retain(|(_, bytes)| Record::decode(bytes).is_ok_and(|record| record.empty_at() > now));
+    }
+    result.expired = u32::try_from(before.saturating_sub(set.records.len())).unwrap_or(u32::MAX);
+    let mut floor = set.floor.to_vec();
+    while set.records.len() >= usize::from(ways) {
+        let (_, bytes) = set.records.remove(set.smallest(rule, now));
+        let gone = Record::decode(bytes).unwrap_or_default();
+        floor = Record::decode(&floor).unwrap_or_default().larger(&gone, rule, now);
+        result.evicted = result.evicted.saturating_add(1);
+    }
+    set.floor = &floor;
+    (Some(set.encode((charge.hash, &bytes))), result)
+}
+
+/// Gives back what an allowed decision at `now` charged to a caller that is still in the set; see [`limiter::refund`].
+#[must_use]
+pub fn refund(set: &[u8], charge: &Charge<'_>, now: Timestamp) -> Option<Vec<u8>> {
+    let mut set = Set::decode(set)?;
+    let index = set.records.iter().position(|(hash, _)| *hash == charge.hash)?;
+    let (_, bytes) = set.records.remove(index);
+    let bytes = limiter::refund(&Record::decode(bytes).ok()?, charge.limits, charge.cost, now)?;
+    Some(set.encode((charge.hash, &bytes)))
+}
+
+// === impl Set ===
+
+impl<'a> Set<'a> {
+    /// `None` for anything this layout cannot have written.
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let Some((&version, rest)) = bytes.split_first() else {
+            return Some(Self::default());
+        };
+        let (&count, rest) = rest.split_first()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (floor, mut rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let mut records = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            let (hash, after) = rest.split_first_chunk::<8>()?;
+            let (length, after) = after.split_first_chunk::<2>()?;
+            let (record, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+            records.push((u64::from_le_bytes(*hash), record));
+            rest = after;
+        }
+        (version == VERSION && rest.is_empty()).then_some(Self { floor, records })
+    }
+
+    /// The set with one more record.
+    fn encode(&self, with: (u64, &[u8])) -> Vec<u8> {
+        let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes();
+        let records = || self.records.iter().copied().chain([with]);
+        let size = records().map(|(_, bytes)| bytes.len().saturating_add(10)).sum::<usize>();
+        let mut bytes = Vec::with_capacity(size.saturating_add(self.floor.len()).saturating_add(4));
+        bytes.extend([VERSION, u8::try_from(records().count()).unwrap_or(u8::MAX)]);
+        bytes.extend(length(self.floor));
+        bytes.extend_from_slice(self.floor);
+        for (hash, record) in records() {
+            bytes.extend(hash.to_le_bytes());
+            bytes.extend(length(record));
+            bytes.extend_from_slice(record);
+        }
+        bytes
+    }
+
+    /// Index of the record with the smallest used share, the first of equals: the one that has not been used for longest.
+    fn smallest(&self, rule: &dyn Fn(CounterId) -> Option<Rule>, now: Timestamp) -> usize {
+        let mut smallest: Option<(usize, (u64, u64))> = None;
+        for (index, (_, bytes)) in self.records.iter().enumerate() {
+            let share = limiter::used_share(&Record::decode(bytes).unwrap_or_default(), rule, now);
+            if smallest.is_none_or(|(_, known)| limiter::smaller(share, known)) {
+                smallest = Some((index, share));
+            }
+        }
+        smallest.map_or(0, |(index, _)| index)
+    }
+}
