@@ -174,10 +174,10 @@ fn the_floor_falls_as_any_counter_does() {
     for _ in 0..10 {
         assert!(table.allows(1, NOW));
     }
-    assert!(
-        !table.allows(2, NOW),
-        "the only place is taken by one that is more used: the newcomer starts from an empty floor"
-    );
+    assert!(table.allows(2, NOW)); // from an empty floor; 1 has to go, and the floor is its 10 of 10
+    assert!(!table.allows(3, NOW));
+    assert!(!table.allows(3, NOW.after(SECOND - 1)));
+    assert!(table.allows(3, NOW.after(SECOND)));
 }
 
 #[test]
