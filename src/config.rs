@@ -9,6 +9,8 @@ mod language;
 mod plans;
 mod reader;
 mod rules;
+#[cfg(test)]
+mod schema;
 
 use crate::caller::Identity;
 use crate::consumer::Directory;

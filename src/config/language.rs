@@ -5,6 +5,8 @@ use crate::key::KeyHash;
 use crate::plan::MAX_UNITS;
 use crate::rule::{HostMatch, NormalPath};
 use crate::window::Window;
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
 use std::fmt;
 use std::num::NonZeroU64;
@@ -22,6 +24,7 @@ pub(super) const LATER: Later = &[
 /// The whole configuration.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plans"])))]
 pub(super) struct Configuration {
     pub(super) namespace: Field<Name>,
     pub(super) api_key: Field<ApiKeySpec>,
@@ -45,6 +48,7 @@ pub(super) struct Configuration {
 /// Where API keys are looked for.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
 pub(super) struct ApiKeySpec {
     pub(super) from: Field<Vec<Field<SourceSpec>>>,
     pub(super) several: Field<SeveralSpec>,
@@ -53,6 +57,7 @@ pub(super) struct ApiKeySpec {
 /// Exactly one of its fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
 pub(super) struct SourceSpec {
     pub(super) bearer: Field<HeaderName>,
     pub(super) header: Field<HeaderName>,
@@ -62,6 +67,7 @@ pub(super) struct SourceSpec {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum SeveralSpec {
     Refuse,
@@ -71,6 +77,7 @@ pub(super) enum SeveralSpec {
 /// Who an earlier filter says that the caller is.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["consumer"])))]
 pub(super) struct IdentitySpec {
     pub(super) consumer: Field<PlaceSpec>,
     pub(super) plan: Field<PlaceSpec>,
@@ -79,6 +86,7 @@ pub(super) struct IdentitySpec {
 /// Exactly one of its fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
 pub(super) struct PlaceSpec {
     pub(super) metadata: Field<Vec<Field<MetadataKey>>>,
     pub(super) header: Field<HeaderName>,
@@ -86,6 +94,7 @@ pub(super) struct PlaceSpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plan"])))]
 pub(super) struct UnlistedSpec {
     pub(super) plan: Field<Name>,
     pub(super) address_plan: Field<Name>,
@@ -93,12 +102,14 @@ pub(super) struct UnlistedSpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plan"])))]
 pub(super) struct AnonymousSpec {
     pub(super) plan: Field<Name>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["limits"])))]
 pub(super) struct PlanSpec {
     pub(super) limits: Field<Vec<Field<LimitSpec>>>,
     pub(super) shadow: Field<bool>,
@@ -107,6 +118,7 @@ pub(super) struct PlanSpec {
 /// At most so many units per window.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["requests", "per"])))]
 pub(super) struct LimitSpec {
     pub(super) name: Field<Name>,
     pub(super) requests: Field<Units>,
@@ -117,6 +129,7 @@ pub(super) struct LimitSpec {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub(super) enum AlgorithmSpec {
     SlidingWindow,
@@ -126,6 +139,7 @@ pub(super) enum AlgorithmSpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name", "plan"])))]
 pub(super) struct ConsumerSpec {
     pub(super) name: Field<Name>,
     pub(super) plan: Field<Name>,
@@ -144,6 +158,7 @@ pub(super) enum KeySpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["sha256"])))]
 pub(super) struct NamedKeySpec {
     pub(super) sha256: Field<HexHash>,
     pub(super) name: Field<Name>,
@@ -153,6 +168,7 @@ pub(super) struct NamedKeySpec {
 /// What applies to some requests only.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name", "match"])))]
 pub(super) struct RuleSpec {
     pub(super) name: Field<Name>,
     pub(super) r#match: Field<MatchSpec>,
@@ -165,6 +181,7 @@ pub(super) struct RuleSpec {
 /// All of its fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
 pub(super) struct MatchSpec {
     pub(super) path: Field<PathSpec>,
     pub(super) methods: Field<Vec<Field<Method>>>,
@@ -175,6 +192,7 @@ pub(super) struct MatchSpec {
 /// Exactly one of its fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
 pub(super) struct PathSpec {
     pub(super) exact: Field<Path>,
     pub(super) prefix: Field<Path>,
@@ -184,6 +202,7 @@ pub(super) struct PathSpec {
 /// A header and one of the other fields.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name"], "minProperties" = 2, "maxProperties" = 2)))]
 pub(super) struct HeaderMatchSpec {
     pub(super) name: Field<HeaderName>,
     pub(super) exact: Field<HeaderValue>,
@@ -193,6 +212,7 @@ pub(super) struct HeaderMatchSpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
 pub(super) struct DenialSpec {
     pub(super) status: Field<Status>,
     pub(super) format: Field<FormatSpec>,
@@ -201,6 +221,7 @@ pub(super) struct DenialSpec {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FormatSpec {
     Auto,
@@ -209,6 +230,7 @@ pub(super) enum FormatSpec {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HeaderFamily {
     Ratelimit,
@@ -217,6 +239,7 @@ pub(super) enum HeaderFamily {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum PreflightSpec {
     Exempt,
@@ -224,6 +247,7 @@ pub(super) enum PreflightSpec {
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum FailureModeSpec {
     Allow,
@@ -232,17 +256,20 @@ pub(super) enum FailureModeSpec {
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["of"])))]
 pub(super) struct ShareSpec {
     pub(super) of: Field<Shares>,
 }
 
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(default)]
+#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
 pub(super) struct MetricsSpec {
     pub(super) consumers: Field<bool>,
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub(super) enum LogSpec {
     Denied,
@@ -253,7 +280,7 @@ pub(super) enum LogSpec {
 
 /// Declares a type that is read from text by a function, and what is expected there.
 macro_rules! from_text {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $expected:expr, $parse:expr) => {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $expected:expr, $pattern:expr, $parse:expr) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub(super) struct $name(pub(super) $inner);
@@ -278,41 +305,52 @@ macro_rules! from_text {
                 deserializer.deserialize_str(TextVisitor)
             }
         }
+
+        #[cfg(test)]
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "description": $expected, "pattern": $pattern})
+            }
+        }
     };
 }
 
 from_text!(
     /// The name of a plan, limit, consumer or namespace.
-    Name(String), NAME, name
+    Name(String), NAME, r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", name
 );
 
 from_text!(
     /// A header's name, in lower case.
-    HeaderName(String), r#"a header name like "x-api-key""#, |text| token(text).map(|name| name.to_ascii_lowercase())
+    HeaderName(String), r#"a header name like "x-api-key""#, r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", |text| token(text).map(|name| name.to_ascii_lowercase())
 );
 
 from_text!(
     /// A cookie's name, a token (RFC 6265 §4.1.1).
-    CookieName(String), r#"a cookie name like "api_key""#, token
+    CookieName(String), r#"a cookie name like "api_key""#, r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", token
 );
 
 from_text!(
     /// A query parameter's name as it is after percent-decoding.
-    ParameterName(String), r#"a query parameter's name like "key""#, |text| {
+    ParameterName(String), r#"a query parameter's name like "key""#, r"^[^\x00]+$", |text| {
         (!text.is_empty() && text.len() <= 255).then(|| text.to_owned())
     }
 );
 
 from_text!(
     /// A part of the way to a value in dynamic metadata: first the filter's namespace, then keys.
-    MetadataKey(String), r#"a part of a metadata path like "sub""#, |text| {
+    MetadataKey(String), r#"a part of a metadata path like "sub""#, r"^[^\x00]+$", |text| {
         (!text.is_empty() && text.len() <= 255 && !text.contains('\0')).then(|| text.to_owned())
     }
 );
 
 from_text!(
     /// A path that has one meaning, in normal form.
-    Path(String), r#"a path that starts with "/", without query, "..", escaped slashes and bad escapes"#, |text| {
+    Path(String), r#"a path that starts with "/", without query, "..", escaped slashes and bad escapes"#, r"^/[^?#]*$", |text| {
         let plain = text.starts_with('/') && !text.contains(['?', '#']) && text.split('/').all(|segment| segment != "." && segment != "..");
         NormalPath::of(text.as_bytes()).unambiguous().filter(|_| plain)
     }
@@ -320,19 +358,19 @@ from_text!(
 
 from_text!(
     /// The end of a path.
-    Suffix(String), r#"the end of a path like "/chat/completions", without query and escapes"#, |text| {
+    Suffix(String), r#"the end of a path like "/chat/completions", without query and escapes"#, r"^[^?#%\\]+$", |text| {
         (!text.is_empty() && !text.contains(['?', '#', '%', '\\'])).then(|| text.to_owned())
     }
 );
 
 from_text!(
     /// A method in upper case.
-    Method(String), r#"a method like "POST""#, |text| token(text).filter(|method| !method.bytes().any(|byte| byte.is_ascii_lowercase()))
+    Method(String), r#"a method like "POST""#, r"^[^a-z\s]+$", |text| token(text).filter(|method| !method.bytes().any(|byte| byte.is_ascii_lowercase()))
 );
 
 from_text!(
     /// A host.
-    Host(HostMatch), r#"a host like "api.example.com" or "*.example.com", without a port"#, |text| {
+    Host(HostMatch), r#"a host like "api.example.com" or "*.example.com", without a port"#, r"^(\*\.)?[^*/\s]+$", |text| {
         let below = text.strip_prefix("*.");
         let host = below.unwrap_or(text);
         let fits = !host.is_empty()
@@ -346,19 +384,19 @@ from_text!(
 
 from_text!(
     /// The value of a header, or its start.
-    HeaderValue(String), "a header value of 1 to 1000 characters", |text| {
+    HeaderValue(String), "a header value of 1 to 1000 characters", r"^[^\x00-\x1f]+$", |text| {
         ((1..=1000).contains(&text.len()) && !text.contains(|c: char| c.is_ascii_control())).then(|| text.to_owned())
     }
 );
 
 from_text!(
     /// A window.
-    Per(Window), r#"a duration like "1m" or a word like day"#, Window::parse
+    Per(Window), r#"a duration like "1m" or a word like day"#, r"^(second|minute|hour|day|week|month|[0-9]+(ms|s|m|h|d|w))$", Window::parse
 );
 
 from_text!(
     /// What a denial says, before the facts.
-    Message(String), "text of 1 to 1000 characters", |text| {
+    Message(String), "text of 1 to 1000 characters", r"^[\s\S]{1,1000}$", |text| {
         (1..=1000).contains(&text.chars().count()).then(|| text.to_owned())
     }
 );
@@ -392,6 +430,22 @@ macro_rules! from_number {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let number = deserializer.deserialize_u64(WholeNumber($range))?;
                 <$inner>::try_from(number).map(Self).map_err(de::Error::custom)
+            }
+        }
+
+        #[cfg(test)]
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let range: RangeInclusive<u64> = $range;
+                let (from, to) = (range.start(), range.end());
+                schemars::json_schema!({
+                    "description": format!("a whole number from {from} to {to}, or the same as text"),
+                    "anyOf": [{"type": "integer", "minimum": from, "maximum": to}, {"type": "string", "pattern": "^[0-9]+$"}],
+                })
             }
         }
     };
@@ -439,6 +493,32 @@ impl Visitor<'_> for WholeNumber {
 /// `sha256` of a key: the digits alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HexHash(pub(super) KeyHash);
+
+#[cfg(test)]
+impl JsonSchema for HexHash {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HexHash".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "description": "SHA-256 of a key", "pattern": "^[0-9A-Fa-f]{64}$"})
+    }
+}
+
+#[cfg(test)]
+impl JsonSchema for KeySpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "KeySpec".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let named = generator.subschema_for::<NamedKeySpec>();
+        schemars::json_schema!({
+            "description": "SHA-256 of a key: printf %s \"$KEY\" | sha256sum",
+            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9A-Fa-f]{64}$"}, named],
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for HexHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
-    fn any_mutation_of_a_configuration_is_answered(at in 0..90usize, new in any_value(), cut in any::<prop::sample::Index>(), byte: u8) {
+    fn any_mutation_of_a_configuration_is_answered(at in 0..200usize, new in any_value(), cut in any::<prop::sample::Index>(), byte: u8) {
         let mut value = document(EVERYTHING);
         let mut walk = at;
         replace(&mut value, &mut walk, &new);
@@ -52,7 +52,7 @@ proptest! {
             if let Err(mistakes) = Config::parse(&bytes) {
                 let text = messages(&mistakes);
                 prop_assert!(!mistakes.0.is_empty());
-                prop_assert!(!text.contains("ba7816bf"), "{text}");
+                prop_assert!(!text.to_lowercase().contains("ba7816bf"), "{text}");
                 let paths: Vec<_> = mistakes.0.iter().map(|mistake| &mistake.path).collect();
                 prop_assert!(paths.is_sorted());
             }

@@ -2,54 +2,19 @@
 
 use crate::forms::{as_loaded, serialized};
 use crate::messages;
-use allowance::config::{Config, FailureMode, Unlisted};
+use allowance::config::{Config, FailureMode, Format, Unlisted};
 use allowance::headers::Families;
 use allowance::key::{Several, Source};
 use allowance::plan::Algorithm;
+use allowance::rule::{Effect, HostMatch, PathMatch};
+use allowance::table::Geometry;
 use serde_json::Value;
 
-pub(crate) const EVERYTHING: &str = r#"
-namespace: shop
-api_key:
-  from:
-    - bearer: Authorization
-    - header: X-Api-Key
-    - query: key
-    - cookie: api_key
-  several: first
-unlisted: {plan: free}
-plans:
-  free:
-    limits:
-      - {requests: 5, per: 1s}
-      - {requests: 60, per: 60s}
-      - {requests: 1000, per: day}
-  pro:
-    limits:
-      - {name: steady, requests: 600, per: 1m, algorithm: token_bucket, burst: 50}
-      - {requests: 5000000000, per: month}
-      - {requests: 7, per: 90s, algorithm: fixed_window}
-      - {requests: 7, per: 1h, algorithm: token_bucket}
-  unlimited: {limits: []}
-consumers:
-  - name: acme-production
-    plan: pro
-    keys:
-      - sha256:e9a52ac4ef3f3a4cb5f0e34fd4a1d2a3d3c12b46ad8ba8a3bb2a08e6a8a4d4b1
-      - SHA
-    limits:
-      - {name: steady, requests: 6000, per: 1m, algorithm: token_bucket, burst: 500}
-      - {requests: 10, per: 1s}
-  - {name: acme.testing_2, plan: free, keys: ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}
-denial: {status: 429, message: "Zu viele Anfragen \"heute\""}
-headers: []
-failure_mode: deny
-"#;
+/// Every field of the language.
+pub(crate) const EVERYTHING: &str = include_str!("valid/everything.yaml");
 
-/// The document parsed, with the hash of the key `abc` where it says SHA.
 pub(crate) fn document(yaml: &str) -> Value {
-    let abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    serde_saphyr::from_str(&yaml.replace("SHA", abc)).unwrap()
+    serde_saphyr::from_str(yaml).unwrap()
 }
 
 pub(crate) fn parse(value: &Value) -> Config {
@@ -77,50 +42,117 @@ fn all_forms_of_a_configuration_mean_the_same() {
 }
 
 #[test]
+fn every_valid_configuration_is_read_in_every_form() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 4);
+    for file in files {
+        let value = document(&std::fs::read_to_string(&file).unwrap());
+        for bytes in [serde_json::to_vec(&value).unwrap(), serialized(&value), serialized(&as_loaded(&value))] {
+            let mistakes = Config::parse(&bytes).err().unwrap_or_default();
+            assert_eq!(messages(&mistakes), "", "{}", file.display());
+        }
+    }
+}
+
+#[test]
 fn every_field_is_read() {
     let config = parse(&document(EVERYTHING));
     assert_eq!(config.namespace, "shop");
     assert_eq!(config.sources.several, Several::First);
-    assert_eq!(config.sources.from[0], Source::Bearer("authorization".to_owned()));
-    assert_eq!(config.sources.from[1], Source::Header("x-api-key".to_owned()));
-    assert_eq!(config.sources.from[2..], [Source::Query("key".to_owned()), Source::Cookie("api_key".to_owned())]);
-    assert_eq!(config.unlisted, Some(Unlisted { plan: 0, address_plan: None }));
-    assert_eq!(config.denial.status, 429);
-    assert_eq!(config.denial.message, "Zu viele Anfragen \"heute\"");
-    assert_eq!(config.headers, Families { ratelimit: false, x_ratelimit: false });
+    assert_eq!(
+        config.sources.from,
+        [
+            Source::Bearer("authorization".to_owned()),
+            Source::Header("x-api-key".to_owned()),
+            Source::Query("key".to_owned()),
+            Source::Cookie("api_key".to_owned()),
+            Source::Metadata(vec!["envoy.filters.http.header_to_metadata".to_owned(), "api_key".to_owned()]),
+        ]
+    );
+    assert_eq!(config.unlisted, Some(Unlisted { plan: 0, address_plan: Some(1) }));
+    assert_eq!(config.anonymous, Some(3));
+    let denial = &config.denial;
+    assert_eq!((denial.status, denial.format, denial.expose), (429, Format::Json, true));
+    assert_eq!(denial.message, "Zu viele Anfragen \"heute\"");
+    assert_eq!(config.headers, Families { ratelimit: true, x_ratelimit: true });
     assert_eq!(config.failure_mode, FailureMode::Deny);
+    assert!(!config.exempt_preflights && config.consumer_metrics && config.log_all);
+    assert_eq!(config.geometry, Geometry { sets: 31, ways: 32 });
     let summary = |limit: &allowance::plan::Limit| {
-        (limit.label.to_string(), limit.rule.algorithm, limit.max().get(), limit.window().to_string(), limit.capacity())
+        let name = format!("{}{}", limit.label, if limit.shadow { " (shadow)" } else { "" });
+        (name, limit.rule.algorithm, limit.max().get(), limit.window().to_string(), limit.capacity())
     };
+    let row =
+        |name: &str, algorithm, max, per: &str, capacity| (name.to_owned(), algorithm, max, per.to_owned(), capacity);
     let free: Vec<_> = config.plans[0].limits.iter().map(summary).collect();
     assert_eq!(
         free,
         [
-            ("1s".to_owned(), Algorithm::SlidingWindow, 5, "1s".to_owned(), 5),
-            ("1m".to_owned(), Algorithm::SlidingWindow, 60, "1m".to_owned(), 60),
-            ("day".to_owned(), Algorithm::FixedWindow, 1000, "day".to_owned(), 1000),
+            row("1s", Algorithm::SlidingWindow, 5, "1s", 5),
+            row("1m", Algorithm::SlidingWindow, 60, "1m", 60),
+            row("day", Algorithm::FixedWindow, 1000, "day", 1000),
         ]
     );
-    let pro: Vec<_> = config.plans[1].limits.iter().map(summary).collect();
+    let pro: Vec<_> = config.plans[2].limits.iter().map(summary).collect();
     assert_eq!(
         pro,
         [
-            ("steady".to_owned(), Algorithm::TokenBucket, 600, "1m".to_owned(), 50),
-            ("month".to_owned(), Algorithm::FixedWindow, 5_000_000_000, "month".to_owned(), 5_000_000_000),
-            ("90s".to_owned(), Algorithm::FixedWindow, 7, "90s".to_owned(), 7),
-            ("1h".to_owned(), Algorithm::TokenBucket, 7, "1h".to_owned(), 7),
+            row("steady", Algorithm::TokenBucket, 600, "1m", 50),
+            row("month", Algorithm::FixedWindow, 5_000_000_000, "month", 5_000_000_000),
+            row("90s (shadow)", Algorithm::FixedWindow, 7, "90s", 7),
+            row("1h", Algorithm::TokenBucket, 7, "1h", 7),
         ]
     );
     let [acme, testing] = config.consumers.consumers() else { panic!("two consumers") };
     let own: Vec<_> = acme.limits.iter().flatten().map(summary).collect();
-    assert_eq!(
-        own[0],
-        ("steady".to_owned(), Algorithm::TokenBucket, 6000, "1m".to_owned(), 500),
-        "replaced in its place"
-    );
+    assert_eq!(own[0], row("steady", Algorithm::TokenBucket, 6000, "1m", 500), "replaced in its place");
     assert_eq!(own[1..4], pro[1..], "the plan's others stay");
-    assert_eq!(own[4], ("1s".to_owned(), Algorithm::SlidingWindow, 10, "1s".to_owned(), 10), "another name is added");
-    assert_eq!((&*testing.name, testing.plan, &testing.limits), ("acme.testing_2", 0, &None));
+    assert_eq!(own[4], row("1s", Algorithm::SlidingWindow, 10, "1s", 10), "another name is added");
+    assert_eq!((&*testing.name, testing.plan, &testing.limits, testing.generation), ("acme.testing_2", 0, &None, 1));
+    let names: Vec<&str> = config.rules.iter().map(|rule| &*rule.name).collect();
+    assert_eq!(names, ["health", "batch", "images", "cheap"]);
+    assert_eq!(config.rules[0].effect, Effect::Exempt);
+    let batch = &config.rules[1];
+    assert_eq!(batch.effect, Effect::Charge { cost: 5, plan: None, limits: Vec::new() });
+    assert_eq!(batch.matcher.path, Some(PathMatch::Prefix("/v1/batches".to_owned())));
+    assert_eq!(
+        batch.matcher.hosts,
+        [HostMatch::Exact("api.example.com".to_owned()), HostMatch::Below(".example.org".to_owned())]
+    );
+    assert_eq!(batch.matcher.headers.len(), 3);
+    let Effect::Charge { limits, .. } = &config.rules[2].effect else { panic!("{:?}", config.rules[2]) };
+    assert_eq!(
+        limits.iter().map(summary).collect::<Vec<_>>(),
+        [row("images/1m", Algorithm::SlidingWindow, 10, "1m", 10)]
+    );
+    assert_eq!(config.rules[3].effect, Effect::Charge { cost: 1, plan: Some(4), limits: Vec::new() });
+}
+
+#[test]
+fn shares_are_rounded_down_to_at_least_one() {
+    let plan = "{limits: [{requests: 10, per: 1m, algorithm: token_bucket, burst: 3}]}";
+    for (of, max, burst) in [(1, 10, 3), (2, 5, 1), (3, 3, 1), (4, 2, 1), (11, 1, 1)] {
+        let config = parse(&document(&format!("plans: {{p: {plan}}}\nshare: {{of: {of}}}\n")));
+        let limit = &config.plans[0].limits[0];
+        assert_eq!((limit.max().get(), limit.capacity()), (max, burst), "of {of}");
+    }
+}
+
+#[test]
+fn shadow_holds_for_everything_below_it() {
+    let shadows = |yaml: &str| -> Vec<bool> {
+        let config = parse(&document(yaml));
+        let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
+            Effect::Charge { limits, .. } => limits.clone(),
+            Effect::Exempt => Vec::new(),
+        });
+        config.plans.iter().flat_map(|plan| plan.limits.clone()).chain(of_rules).map(|limit| limit.shadow).collect()
+    };
+    let plans = "plans: {a: {limits: [{requests: 1, per: 1s}]}, b: {shadow: true, limits: [{requests: 1, per: 1s}]}, c: {limits: [{requests: 1, per: 1s, shadow: true}]}}";
+    let rules = "rules: [{name: r, match: {}, limits: [{requests: 1, per: 1s}]}]";
+    assert_eq!(shadows(&format!("{plans}\n{rules}\n")), [false, true, true, false]);
+    assert_eq!(shadows(&format!("shadow: true\n{plans}\n{rules}\n")), [true; 4]);
 }
 
 #[test]
