@@ -7,13 +7,18 @@ ENVOY_VERSION ?= 1.40.0
 # Your own Envoy instead of the packaged one: make run ENVOY=/usr/local/bin/envoy
 ENVOY         ?=
 
-MODULE := target/allowance.wasm
+MODULE   := target/allowance.wasm
+CRASHING := target/allowance-crash.wasm
+
+# What tests are given: Envoy, the modules, and packages for Python clients.
+PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && export ENVOY ALLOWANCE_PYTHON \
+	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
 export RUSTUP PYTHON ENVOY ENVOY_VERSION
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run check test e2e clean
+.PHONY: help build envoy run check test e2e clean $(CRASHING)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -33,11 +38,15 @@ check: ## Check formatting, lints and documentation
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
-test: build ## Run all tests, those in a real Envoy included
-	@ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" && $(CARGO) test --locked --no-fail-fast
+test: build $(CRASHING) ## Run all tests, those in a real Envoy included
+	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
 
-e2e: build ## Run only the tests in a real Envoy
-	@ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" && $(CARGO) test --locked --test e2e
+e2e: build $(CRASHING) ## Run only the tests in a real Envoy
+	@$(PARTS) && $(CARGO) test --locked --test e2e
+
+# For tests only: a module that a header can crash.
+$(CRASHING): build
+	@FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
 
 clean: ## Remove everything built and downloaded
 	rm -rf target

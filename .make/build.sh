@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # build.sh MODULE CARGO...: builds the filter for wasm32-wasip1 into MODULE, with the first std for that target that can be had.
+# FEATURES: Cargo features, separated by commas.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 module=$1
 shift
 cargo=("$@")
 triple=wasm32-wasip1
-build=(build --locked --release --lib --target "$triple")
+build=(build --locked --release --lib --target "$triple" --features "${FEATURES:-}")
 
 # The distribution's compiler has a target directory of its own, or the two would undo each other's work.
 debian=target/debian

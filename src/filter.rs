@@ -77,6 +77,8 @@ impl HttpContext for Request {
             return Action::Continue;
         };
         let Verdict { action, note } = gate.admit(&Proxy);
+        #[cfg(feature = "crash")]
+        crash_if_asked();
         if let Some(Err(error)) = note.map(|note| Proxy.note("allowance", &note)) {
             log::debug!("the access log goes without: {error}");
         }
@@ -102,5 +104,15 @@ impl HttpContext for Request {
             }
         }
         Action::Continue
+    }
+}
+
+/// What a defect would do, at the worst moment: the charge is stored, the request is not answered.
+#[cfg(feature = "crash")]
+#[expect(clippy::panic, reason = "the purpose of this build")]
+fn crash_if_asked() {
+    use crate::request::Head;
+    if let Ok(Some(_)) = Proxy.header("x-crash") {
+        panic!("asked to crash");
     }
 }
