@@ -1,21 +1,22 @@
 //! Allowance gives every API key its allowance, inside Envoy: a proxy-wasm filter that decides before the upstream is touched.
 //!
 //! ```text
-//! request headers ─▶ key ─▶ consumer, plan ─▶ limiter: read record, decide all limits, swap ─▶ allowed ─▶ response headers
-//!                      └▶ 400, 401                                                         └▶ denied ─▶ reply: 429
+//! request headers ─▶ rule ─▶ caller ─▶ limiter: read record, decide all limits, swap ─▶ allowed ─▶ response headers
+//!                      └▶ exempt  └▶ 400, 401, 403                                  └▶ denied ─▶ reply: 429
 //! ```
 //!
 //! # The way of a request
 //!
 //! * [`filter`] turns the proxy's callbacks into one question to the [`gate`], and the verdict into host actions. It decides nothing.
 //! * [`gate`]: the order of events, from the request's head to the verdict.
-//! * [`request`]: the head of a request, as bytes. [`key`]: the API key in it, and that there is only one.
-//! * [`consumer`]: whose key it is, by its hash. [`plan`]: the limits that this caller has.
-//! * [`namespace`]: where the caller's record is in the shared data, and the secret that names unlisted keys.
-//! * [`store`]: compare-and-swap over the shared data of all workers; the only loop.
+//! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only.
+//! * [`caller`]: who is calling, by API [`key`], by the name that an earlier filter gave, or by [`address`].
+//! * [`consumer`]: whose a key is, by its hash. [`plan`]: limits. [`terms`]: what this caller's request is charged under.
+//! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
+//! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
 //! * [`counter`]: the rules of counting. [`window`]: time.
-//! * [`reply`]: what a refused request is told. [`headers`]: the `RateLimit` fields. [`metrics`]: what is counted about decisions.
+//! * [`reply`]: what a refused request is told. [`headers`]: the fields that say what is left. [`metrics`]: what is counted about decisions.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
 //! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`gate::Host`]) over host
@@ -28,6 +29,7 @@
 //! * All limits of a caller are decided and charged in one swap. A denial charges nothing.
 //! * Counts survive configuration changes: what is left is the new maximum minus what was used.
 //! * `retry-after` is exact: then the request passes, a second earlier it does not, if no other comes in between.
+//! * Memory is bounded: whoever is evicted from the table and returns is counted at least as used as before.
 //! * Nothing a client sends can take the module down, and no key, nor its plain hash, leaves memory.
 
 pub mod address;

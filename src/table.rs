@@ -106,9 +106,11 @@ pub fn decide(
     };
     let known = set.records.iter().position(|(hash, _)| *hash == charge.hash);
     let stored = known.and_then(|index| set.records.get(index)).map(|(_, bytes)| *bytes);
-    let record = match stored {
-        Some(bytes) => Record::decode(bytes).unwrap_or_default(),
-        None => Record::decode(set.floor).unwrap_or_default().only(charge.counters),
+    let decoded = Record::decode(stored.unwrap_or(set.floor));
+    let malformed = malformed || decoded.is_err();
+    let record = match (decoded.unwrap_or_default(), stored) {
+        (record, Some(_)) => record,
+        (floor, None) => floor.only(charge.counters),
     };
     let mut outcome = limiter::decide(&record, charge.limits, charge.cost, now);
     let stored = outcome.record.take();

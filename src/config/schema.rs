@@ -95,6 +95,8 @@ fn the_schema_accepts_what_is_valid_and_refuses_mistakes_of_structure() {
     for (name, document) in valid {
         assert!(accepts(&schemas, index, &document), "{name}: {}", schemas.validate(&document, index).unwrap_err());
     }
+    let sample = fs::read_to_string(root("envoy/allowance.yaml")).unwrap();
+    assert!(accepts(&schemas, index, &serde_saphyr::from_str(&sample).unwrap()), "the sample that names it");
     let mut refused = 0;
     for (name, document) in documents("tests/config") {
         // What only several fields together can get wrong is not the schema's to find, nor what a host's loader changes.
