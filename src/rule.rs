@@ -2,7 +2,7 @@
 //!
 //! A path is compared in one form, whatever it was written as: up to `?`, unreserved escapes decoded, slashes merged, dot segments
 //! removed (RFC 3986 §6.2.2). What upstreams read differently (an escaped slash, backslash or NUL, a bad escape, a backslash, a `..;`) never
-//! makes a request exempt; rules that restrict take an escaped slash for a slash.
+//! makes a request exempt; a rule that charges is for it whether an escaped slash is taken for a slash or not.
 
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -98,7 +98,10 @@ pub struct Target<'a> {
 /// A path in normal form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath {
+    /// With escaped slashes and backslashes as slashes.
     text: Vec<u8>,
+    /// With these as they are; the same where there are none.
+    literal: Vec<u8>,
     ambiguous: bool,
 }
 
@@ -128,7 +131,7 @@ pub fn is_preflight(headers: &Headers) -> bool {
 impl Matcher {
     fn matches(&self, target: &Target<'_>) -> bool {
         let header = |name| target.headers.values(name).next().unwrap_or_default();
-        self.path.as_ref().is_none_or(|path| path.matches(&target.path.text))
+        self.path.as_ref().is_none_or(|path| path.matches(&target.path.text) || path.matches(&target.path.literal))
             && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == header(":method")))
             && (self.hosts.is_empty() || {
                 let host = host(header(":authority"));
@@ -186,29 +189,14 @@ impl NormalPath {
     #[must_use]
     pub fn of(path: &[u8]) -> Self {
         let path = path.split(|byte| *byte == b'?' || *byte == b'#').next().unwrap_or_default();
-        let (decoded, ambiguous) = decode_unreserved(path);
-        let mut segments: Vec<&[u8]> = Vec::new();
-        let mut directory = false;
-        let mut ambiguous = ambiguous || !path.starts_with(b"/");
-        for segment in decoded.split(|byte| *byte == b'/') {
-            directory = matches!(segment, b"" | b"." | b"..");
-            match segment {
-                b"" | b"." => {}
-                b".." => {
-                    segments.pop();
-                }
-                _ => {
-                    ambiguous |= segment.starts_with(b"..;") || segment.starts_with(b".;");
-                    segments.push(segment);
-                }
-            }
-        }
-        let mut text = vec![b'/'];
-        text.extend(segments.join(&b'/'));
-        if directory && text.len() > 1 {
-            text.push(b'/');
-        }
-        Self { text, ambiguous }
+        let (decoded, slashes, malformed) = decode_unreserved(path, true);
+        let text = resolve(&decoded);
+        let literal = if slashes { resolve(&decode_unreserved(path, false).0) } else { text.clone() };
+        let parameters = decoded
+            .split(|byte| *byte == b'/')
+            .any(|segment| segment.starts_with(b"..;") || segment.starts_with(b".;"));
+        let ambiguous = slashes || malformed || parameters || !path.starts_with(b"/");
+        Self { text, literal, ambiguous }
     }
 
     /// The form, if nothing in it is read differently by upstreams: what a configuration may ask for.
@@ -218,18 +206,40 @@ impl NormalPath {
     }
 }
 
-/// Decodes escapes of unreserved characters (RFC 3986 §2.3), and of slashes and backslashes as slashes. Whether something in it is read
-/// differently by upstreams is said beside it.
-fn decode_unreserved(path: &[u8]) -> (Vec<u8>, bool) {
+/// Merges slashes and removes dot segments. A slash at the end stays.
+fn resolve(path: &[u8]) -> Vec<u8> {
+    let mut segments: Vec<&[u8]> = Vec::new();
+    let mut directory = false;
+    for segment in path.split(|byte| *byte == b'/') {
+        directory = matches!(segment, b"" | b"." | b"..");
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                segments.pop();
+            }
+            _ => segments.push(segment),
+        }
+    }
+    let mut text = vec![b'/'];
+    text.extend(segments.join(&b'/'));
+    if directory && text.len() > 1 {
+        text.push(b'/');
+    }
+    text
+}
+
+/// Decodes escapes of unreserved characters (RFC 3986 §2.3), and with `slashes` takes escaped slashes, backslashes and escaped ones for slashes.
+/// Beside it, whether there are such; and whether there is a bad escape or a NUL.
+fn decode_unreserved(path: &[u8], slashes: bool) -> (Vec<u8>, bool, bool) {
     let hex = |digit: Option<&u8>| char::from(*digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut decoded = Vec::with_capacity(path.len());
-    let mut ambiguous = false;
+    let (mut has_slashes, mut malformed) = (false, false);
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
         if byte == b'\\' {
-            ambiguous = true;
-            decoded.push(b'/');
+            has_slashes = true;
+            decoded.push(if slashes { b'/' } else { byte });
             continue;
         }
         if byte != b'%' {
@@ -237,26 +247,25 @@ fn decode_unreserved(path: &[u8]) -> (Vec<u8>, bool) {
             continue;
         }
         let (Some(high), Some(low)) = (hex(after.first()), hex(after.get(1))) else {
-            ambiguous = true;
+            malformed = true;
             decoded.push(byte);
             continue;
         };
         let escaped = high << 4 | low;
         rest = after.get(2..).unwrap_or_default();
+        let slash = matches!(escaped, b'/' | b'\\');
+        has_slashes |= slash;
+        malformed |= escaped == 0;
         match escaped {
-            b'/' | b'\\' => {
-                ambiguous = true;
-                decoded.push(b'/');
-            }
+            _ if slash && slashes => decoded.push(b'/'),
             _ if escaped.is_ascii_alphanumeric() || b"-._~".contains(&escaped) => decoded.push(escaped),
             _ => {
-                ambiguous |= escaped == 0;
                 decoded.push(b'%');
                 decoded.extend(after.iter().take(2).map(u8::to_ascii_uppercase));
             }
         }
     }
-    (decoded, ambiguous)
+    (decoded, has_slashes, malformed)
 }
 
 #[cfg(test)]
@@ -307,6 +316,28 @@ mod tests {
         }
         for path in ["/", "/a/../b", "/%69", "/a;b", "/a%20b", "/a?x=%2f"] {
             assert!(!NormalPath::of(path.as_bytes()).ambiguous, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_charges_is_for_either_reading_of_an_escaped_slash() {
+        let images = Matcher { path: Some(PathMatch::Prefix("/v1/images".to_owned())), ..Matcher::default() };
+        let charged = |path: &str| {
+            let headers = Headers::decode(Headers::encode(&[(":path", path)])).unwrap();
+            let effect = Effect::Charge { cost: 2, plan: None, limits: Vec::new() };
+            find(&[RequestRule { name: "r".into(), matcher: images.clone(), effect }], &headers).is_some()
+        };
+        for path in [
+            "/v1%2fimages",
+            "/v1/images/%2f..%2f..%2fchat",
+            "/v1/images/..%2fchat",
+            "/x%2f..%2fv1/images",
+            "/v1\\images",
+        ] {
+            assert!(charged(path), "{path}");
+        }
+        for path in ["/v1/chat", "/v1/images/../chat", "/v1/imagesx", "/v1%2fimagesx"] {
+            assert!(!charged(path), "{path}");
         }
     }
 
