@@ -42,7 +42,7 @@ test: build $(CRASHING) ## Run all tests, those in a real Envoy included
 	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --test e2e
+	@$(PARTS) && $(CARGO) test --locked --test e2e --test flood
 
 # For tests only: a module that a header can crash.
 $(CRASHING): build

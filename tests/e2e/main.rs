@@ -13,11 +13,19 @@
 mod support;
 
 mod answers;
+mod asking;
+mod broken_host;
+mod callers;
+mod crash;
+mod decisions;
 mod exactness;
+mod grpc;
 mod hostile;
 mod refusals;
 mod reload;
+mod rules;
 mod samples;
+mod ways_around;
 
 /// A configuration whose unlisted keys have these limits.
 pub(crate) fn unlisted(limits: &str) -> String {
