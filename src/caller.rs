@@ -65,6 +65,8 @@ pub enum Who<'c> {
     Preflight,
     /// No key and no identity.
     Missing,
+    /// An empty key: no reason to take its sender for somebody who sends none.
+    Empty,
     /// More than one.
     Ambiguous,
     /// Somebody who is not listed, where those are refused.
@@ -113,6 +115,7 @@ fn by_key<'c>(
     let key = match config.sources.find(request)? {
         Found::Key(key) => key,
         Found::Missing => return Ok(Who::Missing),
+        Found::Empty => return Ok(Who::Empty),
         Found::Ambiguous => return Ok(Who::Ambiguous),
     };
     match config.consumers.by_key(&key) {

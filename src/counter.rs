@@ -16,7 +16,7 @@
 
 use crate::plan::Algorithm;
 use crate::window::{Timestamp, Window};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroU128};
 
 /// What one counter remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Rule {
                 let left = self.window.span().get().saturating_sub(at.since(start));
                 self.aged(previous, left).saturating_add(current)
             }
-            Counter::Bucket { level, .. } => u64::try_from(level.div_ceil(self.span())).unwrap_or(u64::MAX),
+            Counter::Bucket { level, .. } => divide_up(level, self.window.span()),
         }
     }
 
@@ -280,8 +280,7 @@ impl Rule {
 
     /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.
     fn aged(&self, units: u64, left: u64) -> u64 {
-        let aged = u128::from(units).saturating_mul(u128::from(left)) / self.window_nanos();
-        u64::try_from(aged).unwrap_or(u64::MAX)
+        divide(u128::from(units).saturating_mul(u128::from(left)), self.window.span())
     }
 
     /// The smallest time x into a window with ⌊units·(W−x)/W⌋ ≤ room; `None` where that is not before its end.
@@ -290,15 +289,14 @@ impl Rule {
         if units <= room {
             return Some(0);
         }
-        let units = std::num::NonZeroU128::new(u128::from(units))?;
-        let reach = u128::from(room).saturating_add(1).saturating_mul(self.span()).div_ceil(units.get());
-        let left = u64::try_from(reach.saturating_sub(1)).unwrap_or(u64::MAX);
+        let reach = divide_up(u128::from(room).saturating_add(1).saturating_mul(self.span()), NonZeroU64::new(units)?);
+        let left = reach.saturating_sub(1);
         (left > 0).then(|| self.window.span().get().saturating_sub(left))
     }
 
     /// Nanoseconds in which `level` drains, rounded up.
     fn drains_in(&self, level: u128) -> u64 {
-        u64::try_from(level.div_ceil(u128::from(self.max.get()))).unwrap_or(u64::MAX)
+        divide_up(level, self.max)
     }
 
     /// Units as a bucket's level.
@@ -309,8 +307,20 @@ impl Rule {
     fn span(&self) -> u128 {
         u128::from(self.window.span().get())
     }
+}
 
-    fn window_nanos(&self) -> std::num::NonZeroU128 {
-        self.window.span().into()
+/// The quotient, at most `u64::MAX`. Nearly all dividends fit 64 bits, whose division a Wasm machine has; that of 128 bits is a long subroutine.
+fn divide(dividend: u128, divisor: NonZeroU64) -> u64 {
+    match u64::try_from(dividend) {
+        Ok(dividend) => dividend / divisor,
+        Err(_) => u64::try_from(dividend / NonZeroU128::from(divisor)).unwrap_or(u64::MAX),
+    }
+}
+
+/// The same, rounded up.
+fn divide_up(dividend: u128, divisor: NonZeroU64) -> u64 {
+    match u64::try_from(dividend) {
+        Ok(dividend) => dividend.div_ceil(divisor.get()),
+        Err(_) => u64::try_from(dividend.div_ceil(divisor.get().into())).unwrap_or(u64::MAX),
     }
 }

@@ -164,7 +164,7 @@ impl Gate {
         let refusal = match caller::identify(&self.config, &self.namespace, request).map_err(StoreError::Host)? {
             Who::Caller(caller) => return self.charge(request, &caller, rule, cost),
             Who::Preflight => return Ok(self.pass_exempt(request)),
-            Who::Missing => Refusal::MissingKey,
+            Who::Missing | Who::Empty => Refusal::MissingKey,
             Who::Unknown => Refusal::InvalidKey,
             Who::Ambiguous => Refusal::AmbiguousKey,
             Who::Disabled { index, key } => {

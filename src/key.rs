@@ -97,8 +97,10 @@ pub struct Sources {
 pub enum Found {
     /// One key.
     Key(ApiKey),
-    /// No key, or empty ones only.
+    /// No key.
     Missing,
+    /// An empty one, and no other.
+    Empty,
     /// Several keys, or one place that holds several.
     Ambiguous,
 }
@@ -129,7 +131,8 @@ impl Sources {
             };
             found = match (found, here) {
                 (found, Found::Missing) => found,
-                (Found::Missing, here) => here,
+                (Found::Missing, here) | (Found::Empty, here @ Found::Key(_)) => here,
+                (found @ (Found::Key(_) | Found::Empty), Found::Empty) => found,
                 (Found::Key(first), Found::Key(_)) if self.several == Several::First => Found::Key(first),
                 _ => return Ok(Found::Ambiguous),
             };
@@ -143,7 +146,8 @@ impl Sources {
 fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found {
     match (candidates.next(), candidates.next()) {
         (_, Some(_)) => Found::Ambiguous,
-        (None, None) | (Some(b""), None) => Found::Missing,
+        (None, None) => Found::Missing,
+        (Some(b""), None) => Found::Empty,
         (Some(key), None) => Found::Key(ApiKey(key.to_vec())),
     }
 }
@@ -158,6 +162,8 @@ fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
     // Other schemes are no keys, not even Digest with its commas; but a key among other credentials is not the only one.
     match (tokens.peek(), credentials.len()) {
         (Some(_), 2..) => Found::Ambiguous,
+        // Where an upstream ends a token at a space, what follows would make another key of it.
+        (Some(token), _) if token.iter().any(u8::is_ascii_whitespace) => Found::Ambiguous,
         _ => only(tokens),
     }
 }
@@ -182,7 +188,7 @@ fn query(path: Option<&[u8]>, name: &str) -> Found {
         .filter(|(key, _)| percent_decode(key) == name.as_bytes())
         .map(|(_, value)| percent_decode(value))
         .collect();
-    only(values.iter().map(Vec::as_slice))
+    only(values.iter().map(|value| value.trim_ascii()))
 }
 
 fn cookie<'a>(values: impl Iterator<Item = &'a [u8]>, name: &str) -> Found {

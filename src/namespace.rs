@@ -7,7 +7,7 @@
 //! allowance/1/<namespace>/meta                       version u8 = 1 │ hash secret 16 bytes │ sets u32 │ ways u8
 //! allowance/1/<namespace>/c/<consumer>[/<generation>] record of a listed consumer
 //! allowance/1/<namespace>/t/<set u32>                a set of the table of all others
-//! allowance/1/<namespace>/seen                       fingerprint of the configuration that was announced last
+//! allowance/1/<namespace>/seen                       fingerprints of configurations that were announced
 //! ```
 
 use crate::consumer::Consumer;
@@ -145,16 +145,23 @@ impl Namespace {
         hasher.finish()
     }
 
-    /// Whether `configuration` is another than the one that was announced last, on whichever worker; from then on it is not.
+    /// Whether `configuration` has not been announced yet, on whichever worker; from then on it has. The last few are remembered, since
+    /// several filters can share a namespace.
     pub fn announce(&self, data: &impl SharedData, configuration: &[u8]) -> bool {
+        const REMEMBERED: usize = 16;
         let mut hasher = SipHasher24::new_with_key(&self.secret);
         hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
         hasher.write(configuration);
         let fingerprint = hasher.finish().to_le_bytes();
         let key = format!("{}seen", self.prefix);
         let changed = store::change(data, key.as_bytes(), |stored| {
-            let new = stored != fingerprint;
-            (new.then(|| fingerprint.to_vec()), new)
+            let (seen, _) = stored.as_chunks::<8>();
+            if seen.contains(&fingerprint) {
+                return (None, false);
+            }
+            let forgotten = seen.len().saturating_sub(REMEMBERED - 1);
+            let kept = seen.iter().skip(forgotten).chain([&fingerprint]);
+            (Some(kept.flatten().copied().collect()), true)
         });
         changed.is_ok_and(|changed| changed.answer)
     }

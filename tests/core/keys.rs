@@ -82,8 +82,14 @@ fn the_scheme_is_compared_without_case() {
     for value in ["Bearer K", "bearer K", "BEARER K", "bEaReR   K  ", "Bearer\tK"] {
         assert_eq!(each_way(&bearer(), &[("authorization", value)]), Found::Key(key("K")), "{value:?}");
     }
-    for value in ["", "Bearer", "Bearer ", "BearerK", "Basic K", "K", "Digest a=\"b\", c=\"d\"", "Bear"] {
+    for value in ["", "BearerK", "Basic K", "K", "Digest a=\"b\", c=\"d\"", "Bear"] {
         assert_eq!(each_way(&bearer(), &[("authorization", value)]), Found::Missing, "{value:?}");
+    }
+    for value in ["Bearer", "Bearer ", "bearer \t"] {
+        assert_eq!(each_way(&bearer(), &[("authorization", value)]), Found::Empty, "{value:?}");
+    }
+    for value in ["Bearer K 1", "Bearer K\t1"] {
+        assert_eq!(each_way(&bearer(), &[("authorization", value)]), Found::Ambiguous, "{value:?}");
     }
 }
 
@@ -107,14 +113,25 @@ fn a_repeated_header_is_ambiguous_in_whatever_form_it_comes() {
 
 #[test]
 fn a_query_parameter_is_compared_percent_decoded() {
-    for path in ["/?key=K", "/?k%65y=K", "/a?b=c&key=%4B&d", "/?key=K#fragment", "/?key&key2=K&%6b%65%79x=1"] {
-        let expected = if path.contains("key&") { Found::Missing } else { Found::Key(key("K")) };
+    for path in [
+        "/?key=K",
+        "/?k%65y=K",
+        "/a?b=c&key=%4B&d",
+        "/?key=K#fragment",
+        "/?key=K%20",
+        "/?key=%09K",
+        "/?key&key2=K&%6b%65%79x=1",
+    ] {
+        let expected = if path.contains("key&") { Found::Empty } else { Found::Key(key("K")) };
         assert_eq!(each_way(&query(), &[(":path", path)]), expected, "{path}");
     }
     for path in ["/?key=a&key=b", "/?key=a&k%65y=a", "/?key=&key=a", "/?key&key=a"] {
         assert_eq!(each_way(&query(), &[(":path", path)]), Found::Ambiguous, "{path}");
     }
-    for path in ["/", "/?", "/key=K", "/#?key=K#", "/?KEY=K", "/?key="] {
+    for path in ["/?key=", "/?key", "/?key=%20"] {
+        assert_eq!(each_way(&query(), &[(":path", path)]), Found::Empty, "{path}");
+    }
+    for path in ["/", "/?", "/key=K", "/#?key=K#", "/?KEY=K"] {
         let found = each_way(&query(), &[(":path", path)]);
         // A fragment is never sent; what stands behind a question mark is the query.
         assert_eq!(found, if path.starts_with("/#") { Found::Key(key("K")) } else { Found::Missing }, "{path}");
@@ -141,6 +158,9 @@ fn two_sources_with_a_key_are_ambiguous_unless_the_first_is_asked_for() {
     let same = [("x-api-key", "A"), ("cookie", "api_key=A")];
     assert_eq!(find(&from, Several::Refuse, &same), Found::Ambiguous);
     assert_eq!(find(&from, Several::First, &[("x-api-key", "A"), ("authorization", "Bearer ")]), Found::Key(key("A")));
+    assert_eq!(find(&from, Several::Refuse, &[("x-api-key", "A"), ("authorization", "Bearer ")]), Found::Key(key("A")));
+    assert_eq!(find(&from, Several::Refuse, &[("x-api-key", ""), ("cookie", "api_key=")]), Found::Empty);
+    assert_eq!(find(&from, Several::Refuse, &[]), Found::Missing);
     // The first source wins over another source, not over itself.
     assert_eq!(find(&from, Several::First, &[("x-api-key", "A,B"), ("authorization", "Bearer C")]), Found::Ambiguous);
 }

@@ -191,5 +191,8 @@ fn a_configuration_is_announced_once_however_many_workers_have_it() {
     let workers = [(); 3].map(|()| open(&data, "n", 1, 1000).unwrap());
     let announced =
         |configuration: &[u8]| workers.iter().filter(|worker| worker.announce(&data, configuration)).count();
-    assert_eq!([announced(b"one"), announced(b"one"), announced(b"two"), announced(b"one")], [1, 0, 1, 1]);
+    assert_eq!([announced(b"one"), announced(b"one"), announced(b"two"), announced(b"one")], [1, 0, 1, 0]);
+    // Remembered as long as there are not too many others.
+    assert_eq!((0..16u8).map(|other| announced(&[other])).sum::<usize>(), 16);
+    assert_eq!([announced(b"one"), announced(&[15]), announced(&[1])], [1, 0, 0]);
 }
