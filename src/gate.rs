@@ -11,7 +11,7 @@ use crate::namespace::{Namespace, OpenError};
 use crate::record::{CounterId, Record};
 use crate::reply::{Exceeded, Form, Refusal, Reply};
 use crate::request::{Head, Request};
-use crate::rule::{self, Effect};
+use crate::rule::{self, Applied, Effect};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{self, Charge};
 use crate::terms::{Base, Book, Terms};
@@ -62,6 +62,16 @@ pub enum Action {
 /// What there is to say about a request that passed, on its response.
 #[derive(Clone, Debug, Default)]
 pub struct Passed(Option<(Rc<Terms>, Standing, Families)>);
+
+/// What rules make of a request's charge.
+struct Extra {
+    /// Units of every limit.
+    cost: u64,
+    /// A plan in place of the caller's own.
+    plan: Option<usize>,
+    /// Rules whose limits come on top.
+    rules: Vec<usize>,
+}
 
 /// One record and what it is charged under.
 struct Account {
@@ -150,19 +160,16 @@ impl Gate {
     }
 
     fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
-        let rule = match self.config.rules.as_slice() {
-            [] => None,
-            rules => rule::find(rules, request.headers().map_err(StoreError::Host)?),
+        let applied = match self.config.rules.as_slice() {
+            [] => Applied::default(),
+            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
         };
-        let cost = match rule {
-            Some((_, rule)) => match rule.effect {
-                Effect::Exempt => return Ok(self.pass_exempt(request)),
-                Effect::Charge { cost, .. } => cost,
-            },
-            None => 1,
+        let Applied::Charge { cost, plan, limits } = applied else {
+            return Ok(self.pass_exempt(request));
         };
+        let extra = Extra { cost, plan, rules: limits };
         let refusal = match caller::identify(&self.config, &self.namespace, request).map_err(StoreError::Host)? {
-            Who::Caller(caller) => return self.charge(request, &caller, rule, cost),
+            Who::Caller(caller) => return self.charge(request, &caller, &extra),
             Who::Preflight => return Ok(self.pass_exempt(request)),
             Who::Missing | Who::Empty => Refusal::MissingKey,
             Who::Unknown => Refusal::InvalidKey,
@@ -179,11 +186,10 @@ impl Gate {
         &self,
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
-        rule: Option<(usize, &rule::RequestRule)>,
-        cost: u64,
+        extra: &Extra,
     ) -> Result<Verdict, StoreError> {
-        let host = request.host();
-        let Some((account, guard)) = self.accounts(caller, rule) else {
+        let (host, cost) = (request.host(), extra.cost);
+        let Some((account, guard)) = self.accounts(caller, extra) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
         };
@@ -210,26 +216,23 @@ impl Gate {
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
-    fn accounts(
-        &self,
-        caller: &Caller<'_>,
-        rule: Option<(usize, &rule::RequestRule)>,
-    ) -> Option<(Account, Option<Account>)> {
+    fn accounts(&self, caller: &Caller<'_>, extra: &Extra) -> Option<(Account, Option<Account>)> {
+        let terms = |base| self.book.terms(extra.plan.map_or(base, Base::Plan), &extra.rules);
         match caller {
             Caller::Listed { index, consumer, .. } => {
                 let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
                 let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((Account { terms: self.book.terms(base, rule)?, place }, None))
+                Some((Account { terms: terms(base)?, place }, None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
                 let guard = match guard {
                     Some((hash, plan)) => {
-                        let terms = self.book.terms(Base::Plan(*plan), None)?;
+                        let terms = self.book.terms(Base::Plan(*plan), &[])?;
                         (!terms.limits.is_empty()).then_some(Account { terms, place: Place::Table(*hash) })
                     }
                     None => None,
                 };
-                let terms = self.book.terms(Base::Plan(*plan), rule)?;
+                let terms = terms(Base::Plan(*plan))?;
                 Some((Account { terms, place: Place::Table(*hash) }, guard))
             }
         }

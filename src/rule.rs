@@ -1,8 +1,9 @@
 //! Rules: what applies to some requests only, by path, method, host and headers. The first rule that matches wins.
 //!
-//! A path is compared in one form, whatever it was written as: up to `?`, unreserved escapes decoded, slashes merged, dot segments
-//! removed (RFC 3986 §6.2.2). What upstreams read differently (an escaped slash, backslash or NUL, a bad escape, a backslash, a `..;`) never
-//! makes a request exempt; a rule that charges is for it whether an escaped slash is taken for a slash or not.
+//! A path is compared in one form, whatever it was written as: up to `?`, unreserved escapes decoded, dot segments removed, slashes
+//! merged (RFC 3986 §6.2.2). What upstreams read differently (an escaped slash, backslash or NUL, a bad escape, a backslash, `//..`, `..;`) never
+//! makes a request exempt. Where these or a segment's parameters (`;…`) make several paths of one, every reading is charged: by
+//! the limits of all rules that a reading meets, at the highest cost, under the caller's own plan unless all readings agree on another.
 
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -88,34 +89,78 @@ pub enum ValueMatch {
     Present(bool),
 }
 
-/// A request, as rules look at it.
-#[derive(Debug)]
-pub struct Target<'a> {
-    headers: &'a Headers,
-    path: NormalPath,
-}
-
-/// A path in normal form.
+/// A path, in normal form, in every reading that an upstream can make of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath {
-    /// With escaped slashes and backslashes as slashes.
+    /// The reading that configurations are written in: escaped slashes and backslashes are slashes.
     text: Vec<u8>,
-    /// With these as they are; the same where there are none.
-    literal: Vec<u8>,
+    /// Other readings, if there are any.
+    others: Vec<Vec<u8>>,
+    /// Whether it can be read differently; also by what has no form of its own here, like a bad escape.
     ambiguous: bool,
 }
 
-/// The first rule that matches.
-#[must_use]
-pub fn find<'r>(rules: &'r [RequestRule], headers: &Headers) -> Option<(usize, &'r RequestRule)> {
-    if rules.is_empty() {
-        return None;
+/// What rules make of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It passes, uncounted.
+    Exempt,
+    /// It is charged.
+    Charge {
+        /// Units of every limit.
+        cost: u64,
+        /// Index of the plan that takes the place of the caller's own.
+        plan: Option<usize>,
+        /// Indices of the rules whose limits are charged in addition; of no rule without limits.
+        limits: Vec<usize>,
+    },
+}
+
+impl Default for Applied {
+    /// Without a rule: one unit of the caller's own plan.
+    fn default() -> Self {
+        Self::Charge { cost: 1, plan: None, limits: Vec::new() }
     }
-    let target = Target { headers, path: NormalPath::of(headers.values(":path").next().unwrap_or_default()) };
-    rules.iter().enumerate().find(|(_, rule)| {
-        let safe = !target.path.ambiguous || rule.effect != Effect::Exempt;
-        safe && rule.matcher.matches(&target)
-    })
+}
+
+/// Applies the first rule that matches, of each reading of the path.
+#[must_use]
+pub fn apply(rules: &[RequestRule], headers: &Headers) -> Applied {
+    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    let first = |reading: &[u8]| {
+        rules.iter().enumerate().find(|(_, rule)| {
+            let safe = !path.ambiguous || rule.effect != Effect::Exempt;
+            safe && rule.matcher.matches(reading, headers)
+        })
+    };
+    let mut applied = charge_of(first(&path.text));
+    for reading in &path.others {
+        let (
+            Applied::Charge { cost, plan, limits },
+            Applied::Charge { cost: other_cost, plan: other_plan, limits: others },
+        ) = (&mut applied, charge_of(first(reading)))
+        else {
+            // An ambiguous path is never exempt.
+            continue;
+        };
+        *cost = (*cost).max(other_cost);
+        *plan = plan.filter(|plan| Some(*plan) == other_plan);
+        limits.extend(others);
+        limits.sort_unstable();
+        limits.dedup();
+    }
+    applied
+}
+
+fn charge_of(rule: Option<(usize, &RequestRule)>) -> Applied {
+    match rule {
+        None => Applied::default(),
+        Some((_, RequestRule { effect: Effect::Exempt, .. })) => Applied::Exempt,
+        Some((index, RequestRule { effect: Effect::Charge { cost, plan, limits }, .. })) => {
+            let limits = if limits.is_empty() { Vec::new() } else { vec![index] };
+            Applied::Charge { cost: *cost, plan: *plan, limits }
+        }
+    }
 }
 
 /// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.
@@ -129,15 +174,15 @@ pub fn is_preflight(headers: &Headers) -> bool {
 // === impl Matcher ===
 
 impl Matcher {
-    fn matches(&self, target: &Target<'_>) -> bool {
-        let header = |name| target.headers.values(name).next().unwrap_or_default();
-        self.path.as_ref().is_none_or(|path| path.matches(&target.path.text) || path.matches(&target.path.literal))
+    fn matches(&self, path: &[u8], headers: &Headers) -> bool {
+        let header = |name| headers.values(name).next().unwrap_or_default();
+        self.path.as_ref().is_none_or(|pattern| pattern.matches(path))
             && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == header(":method")))
             && (self.hosts.is_empty() || {
                 let host = host(header(":authority"));
                 self.hosts.iter().any(|pattern| pattern.matches(&host))
             })
-            && self.headers.iter().all(|pattern| pattern.matches(target.headers))
+            && self.headers.iter().all(|pattern| pattern.matches(headers))
     }
 }
 
@@ -190,13 +235,28 @@ impl NormalPath {
     pub fn of(path: &[u8]) -> Self {
         let path = path.split(|byte| *byte == b'?' || *byte == b'#').next().unwrap_or_default();
         let (decoded, slashes, malformed) = decode_unreserved(path, true);
-        let text = resolve(&decoded);
-        let literal = if slashes { resolve(&decode_unreserved(path, false).0) } else { text.clone() };
-        let parameters = decoded
+        let text = resolve(&decoded, false);
+        // Nor do all agree whether `..` takes away an empty segment.
+        let merged = resolve(&decoded, true);
+        let climbs = merged != text;
+        let mut others = vec![merged];
+        if slashes {
+            let literal = decode_unreserved(path, false).0;
+            others.extend([false, true].map(|merge| resolve(&literal, merge)));
+        }
+        if decoded.contains(&b';') {
+            let bare = without_parameters(&decoded);
+            others.extend([false, true].map(|merge| resolve(&bare, merge)));
+        }
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|reading| *reading != text);
+        // Exempt paths may have parameters, unless these hide a dot segment.
+        let hidden = decoded
             .split(|byte| *byte == b'/')
             .any(|segment| segment.starts_with(b"..;") || segment.starts_with(b".;"));
-        let ambiguous = slashes || malformed || parameters || !path.starts_with(b"/");
-        Self { text, literal, ambiguous }
+        let ambiguous = slashes || malformed || hidden || climbs || !path.starts_with(b"/");
+        Self { text, others, ambiguous }
     }
 
     /// The form, if nothing in it is read differently by upstreams: what a configuration may ask for.
@@ -206,20 +266,30 @@ impl NormalPath {
     }
 }
 
-/// Merges slashes and removes dot segments. A slash at the end stays.
-fn resolve(path: &[u8]) -> Vec<u8> {
+/// Every segment up to its first `;` (RFC 3986 §3.3: parameters of a segment, which some servers do not route by).
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let segments = path.split(|byte| *byte == b'/');
+    let bare: Vec<&[u8]> =
+        segments.map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default()).collect();
+    bare.join(&b'/')
+}
+
+/// Removes dot segments and merges slashes, in this order or, with `merge`, in the other. A slash at the end stays.
+fn resolve(path: &[u8], merge: bool) -> Vec<u8> {
     let mut segments: Vec<&[u8]> = Vec::new();
     let mut directory = false;
-    for segment in path.split(|byte| *byte == b'/') {
+    for segment in path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/') {
         directory = matches!(segment, b"" | b"." | b"..");
         match segment {
-            b"" | b"." => {}
+            b"" if merge => {}
+            b"." => {}
             b".." => {
                 segments.pop();
             }
             _ => segments.push(segment),
         }
     }
+    segments.retain(|segment| !segment.is_empty());
     let mut text = vec![b'/'];
     text.extend(segments.join(&b'/'));
     if directory && text.len() > 1 {
@@ -319,25 +389,68 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_rule_that_charges_is_for_either_reading_of_an_escaped_slash() {
-        let images = Matcher { path: Some(PathMatch::Prefix("/v1/images".to_owned())), ..Matcher::default() };
-        let charged = |path: &str| {
-            let headers = Headers::decode(Headers::encode(&[(":path", path)])).unwrap();
-            let effect = Effect::Charge { cost: 2, plan: None, limits: Vec::new() };
-            find(&[RequestRule { name: "r".into(), matcher: images.clone(), effect }], &headers).is_some()
+    fn rule(name: &str, prefix: &str, effect: Effect) -> RequestRule {
+        let matcher = Matcher { path: Some(PathMatch::Prefix(prefix.to_owned())), ..Matcher::default() };
+        RequestRule { name: name.into(), matcher, effect }
+    }
+
+    fn applied(path: &str) -> Applied {
+        let charge = |cost, plan, scope: &str| {
+            let minute = crate::window::Window::parse("1m").unwrap();
+            let max = std::num::NonZeroU64::new(10).unwrap();
+            let rule = crate::counter::Rule {
+                algorithm: crate::plan::Algorithm::FixedWindow,
+                max,
+                window: minute,
+                burst: max,
+            };
+            let limit = Limit::new(scope, "1m", crate::plan::Unit::Requests, rule);
+            Effect::Charge { cost, plan, limits: if scope.is_empty() { Vec::new() } else { vec![limit] } }
         };
+        let rules = [
+            rule("public", "/public", Effect::Exempt),
+            rule("models", "/v1/models", charge(1, Some(7), "")),
+            rule("images", "/v1/images", charge(2, None, "images")),
+            rule("chat", "/v1/chat", charge(3, None, "chat")),
+        ];
+        apply(&rules, &Headers::decode(Headers::encode(&[(":path", path)])).unwrap())
+    }
+
+    #[test]
+    fn every_reading_of_a_path_is_charged() {
+        let images = Applied::Charge { cost: 2, plan: None, limits: vec![2] };
         for path in [
+            "/v1/images",
             "/v1%2fimages",
-            "/v1/images/%2f..%2f..%2fchat",
-            "/v1/images/..%2fchat",
-            "/x%2f..%2fv1/images",
             "/v1\\images",
+            "/v1/images;x=y",
+            "/v1;a/images/b",
+            "/x/..;/v1/images",
+            "/v1/images/..%2fx",
         ] {
-            assert!(charged(path), "{path}");
+            assert_eq!(applied(path), images, "{path}");
         }
-        for path in ["/v1/chat", "/v1/images/../chat", "/v1/imagesx", "/v1%2fimagesx"] {
-            assert!(!charged(path), "{path}");
+        let both = Applied::Charge { cost: 3, plan: None, limits: vec![2, 3] };
+        assert_eq!(applied("/v1/images/%2f..%2f..%2fchat"), both);
+        for path in ["/v1/other", "/v1/images/../x", "/v1/imagesx", "/v1%2fimagesx", "/", "*"] {
+            assert_eq!(applied(path), Applied::default(), "{path}");
+        }
+    }
+
+    #[test]
+    fn another_plan_takes_all_readings_and_an_exemption_takes_one_that_is_plain() {
+        let models = Applied::Charge { cost: 1, plan: Some(7), limits: Vec::new() };
+        assert_eq!(applied("/v1/models/a"), models);
+        assert_eq!(applied("/v1/models/org%2fmodel"), models, "under either reading");
+        assert_eq!(applied("/v1/models/%2f..%2f..%2fx"), Applied::default());
+        assert_eq!(applied("/v1/models/%2f..%2f..%2fchat"), Applied::Charge { cost: 3, plan: None, limits: vec![3] });
+        for path in ["/public", "/public/a;b", "/x/../public/", "//public//a"] {
+            assert_eq!(applied(path), Applied::Exempt, "{path}");
+        }
+        for path in
+            ["/public%2fa", "/public/..;/x", "/public/%zz", "/public/%00", "/public\\a", "/public/%2f..%2f..%2fx"]
+        {
+            assert_eq!(applied(path), Applied::default(), "{path}");
         }
     }
 

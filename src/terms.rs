@@ -6,7 +6,7 @@ use crate::headers::{self, Families, Field};
 use crate::metrics::{Metric, Metrics, NONE, Outcome, Registry};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
-use crate::rule::{Effect, RequestRule};
+use crate::rule::Effect;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -45,7 +45,9 @@ pub struct Book {
     expose: bool,
     registry: Registry,
     base: HashMap<Base, Rc<Terms>>,
-    /// Those with a rule's limits, made when they are first needed: most consumers never meet most rules.
+    /// By rule, its limits.
+    rules: Vec<Vec<Limit>>,
+    /// Those with one rule's limits, made when they are first needed: most consumers never meet most rules.
     ruled: RefCell<HashMap<(Base, usize), Rc<Terms>>>,
 }
 
@@ -78,26 +80,31 @@ impl Book {
                 base.insert(Base::Consumer(index), Rc::new(terms));
             }
         }
-        Self { expose, registry, base, ruled: RefCell::default() }
+        let limits = config.rules.iter().map(|rule| match &rule.effect {
+            Effect::Charge { limits, .. } => limits.clone(),
+            Effect::Exempt => Vec::new(),
+        });
+        Self { expose, registry, base, rules: limits.collect(), ruled: RefCell::default() }
     }
 
-    /// The terms of `base` under the rule that applies, with its index; `None` for a base that does not exist.
-    pub fn terms(&self, base: Base, rule: Option<(usize, &RequestRule)>) -> Option<Rc<Terms>> {
-        let Some((index, RequestRule { effect: Effect::Charge { plan, limits, .. }, .. })) = rule else {
-            return self.base.get(&base).cloned();
-        };
-        let base = plan.map_or(base, Base::Plan);
-        if limits.is_empty() {
-            return self.base.get(&base).cloned();
-        }
-        if let Some(terms) = self.ruled.borrow().get(&(base, index)) {
-            return Some(terms.clone());
-        }
+    /// The terms of `base` with the limits of these rules, by index; `None` for a base that does not exist.
+    pub fn terms(&self, base: Base, rules: &[usize]) -> Option<Rc<Terms>> {
         let own = self.base.get(&base)?;
-        let together = own.limits.iter().chain(limits).cloned().collect();
-        let terms = Rc::new(Terms::new(&own.plan, together, own.counters.clone(), &self.registry, self.expose));
-        self.ruled.borrow_mut().insert((base, index), terms.clone());
-        Some(terms)
+        match rules {
+            [] => Some(own.clone()),
+            [rule] => {
+                let mut ruled = self.ruled.borrow_mut();
+                Some(ruled.entry((base, *rule)).or_insert_with(|| self.together(own, rules)).clone())
+            }
+            // Clients choose how many such there are: they are not kept.
+            rules => Some(self.together(own, rules)),
+        }
+    }
+
+    fn together(&self, own: &Terms, rules: &[usize]) -> Rc<Terms> {
+        let of_rules = rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
+        let limits = own.limits.iter().chain(of_rules).cloned().collect();
+        Rc::new(Terms::new(&own.plan, limits, own.counters.clone(), &self.registry, self.expose))
     }
 }
 
