@@ -11,6 +11,7 @@ mod reader;
 mod rules;
 #[cfg(test)]
 mod schema;
+mod values;
 
 use crate::caller::Identity;
 use crate::consumer::Directory;
@@ -22,13 +23,13 @@ use crate::rule::RequestRule;
 use crate::table::Geometry;
 use document::Value;
 use language::{
-    Configuration, DenialSpec, FailureModeSpec, FormatSpec, HeaderFamily, LATER, LogSpec, Name, PreflightSpec,
-    UnlistedSpec,
+    Configuration, DenialSpec, FailureModeSpec, FormatSpec, HeaderFamily, LATER, LogSpec, PreflightSpec, UnlistedSpec,
 };
 use plans::Everywhere;
 use reader::{Entries, Field};
 use std::fmt;
 use std::num::NonZeroU64;
+use values::Name;
 
 /// The message of a denial where the configuration has no other.
 pub const DEFAULT_MESSAGE: &str = "Exceeded the allowed number of requests";

@@ -9,7 +9,7 @@
 //!
 //! * [`filter`] turns the proxy's callbacks into one question to the [`gate`], and the verdict into host actions. It decides nothing.
 //! * [`gate`]: the order of events, from the request's head to the verdict.
-//! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only.
+//! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only, by [`path`] and more.
 //! * [`caller`]: who is calling, by API [`key`], by the name that an earlier filter gave, or by [`address`].
 //! * [`consumer`]: whose a key is, by its hash. [`plan`]: limits. [`terms`]: what this caller's request is charged under.
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
@@ -46,6 +46,7 @@ pub mod key;
 pub mod limiter;
 pub mod metrics;
 pub mod namespace;
+pub mod path;
 pub mod plan;
 pub mod record;
 pub mod reply;

@@ -2,11 +2,11 @@
 
 use super::Mistakes;
 use super::language::{
-    ApiKeySpec, ConsumerSpec, IdentitySpec, KeySpec, MetadataKey, NAME, Name, NamedKeySpec, PlaceSpec, SeveralSpec,
-    SourceSpec,
+    ApiKeySpec, ConsumerSpec, IdentitySpec, KeySpec, NamedKeySpec, PlaceSpec, SeveralSpec, SourceSpec,
 };
 use super::plans::{self, Everywhere};
 use super::reader::{Field, child};
+use super::values::{MetadataKey, NAME, Name};
 use crate::caller::{Identity, Place};
 use crate::consumer::{Consumer, Directory, ListedKey};
 use crate::key::{KeyHash, Several, Source, Sources};

@@ -1,7 +1,8 @@
 //! Plans and their limits.
 
-use super::language::{self, AlgorithmSpec, LimitSpec, NAME, Name, PlanSpec};
+use super::language::{AlgorithmSpec, LimitSpec, PlanSpec};
 use super::reader::{Field, child};
+use super::values::{self, NAME, Name};
 use super::{MAX_WINDOW, Mistakes};
 use crate::counter::Rule;
 use crate::plan::{Algorithm, Limit, MAX_LIMITS, Plan, Unit};
@@ -19,7 +20,7 @@ pub(super) struct Everywhere {
 
 pub(super) fn plan(name: String, spec: Field<PlanSpec>, everywhere: Everywhere, mistakes: &mut Mistakes) -> Plan {
     let path = child("plans", &name);
-    if language::name(&name).is_none() {
+    if values::name(&name).is_none() {
         mistakes.add(path.clone(), format!("expected {NAME}, got {name:?}"));
     }
     let spec = spec.given();

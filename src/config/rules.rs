@@ -1,8 +1,9 @@
 //! Rules, and what they mean together with plans.
 
-use super::language::{HeaderMatchSpec, MatchSpec, NAME, Name, PathSpec, RuleSpec};
+use super::language::{HeaderMatchSpec, MatchSpec, PathSpec, RuleSpec};
 use super::plans::{self, Everywhere};
 use super::reader::{Field, child};
+use super::values::{NAME, Name};
 use super::{Config, Mistakes};
 use crate::plan::{Limit, MAX_LIMITS, Plan};
 use crate::record::CounterId;

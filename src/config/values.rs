@@ -1,0 +1,307 @@
+//! The values that fields of the language take: texts of some form, numbers in a range, hashes of keys.
+
+use super::language::{KeySpec, NamedKeySpec};
+use crate::key::KeyHash;
+use crate::path::NormalPath;
+use crate::plan::MAX_UNITS;
+use crate::rule::HostMatch;
+use crate::window::Window;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::ops::RangeInclusive;
+
+/// Declares a type that is read from text by a function, and what is expected there.
+macro_rules! from_text {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $expected:expr, $pattern:expr, $parse:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(super) struct $name(pub(super) $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct TextVisitor;
+
+                impl Visitor<'_> for TextVisitor {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        let parse: fn(&str) -> Option<$inner> = $parse;
+                        parse(text).map($name).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+                    }
+                }
+
+                deserializer.deserialize_str(TextVisitor)
+            }
+        }
+
+        #[cfg(test)]
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({"type": "string", "description": $expected, "pattern": $pattern})
+            }
+        }
+    };
+}
+
+from_text!(
+    /// The name of a plan, limit, consumer or namespace.
+    Name(String), NAME, r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", name
+);
+
+from_text!(
+    /// A header's name, in lower case.
+    HeaderName(String), r#"a header name like "x-api-key""#, r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", |text| token(text).map(|name| name.to_ascii_lowercase())
+);
+
+from_text!(
+    /// A cookie's name, a token (RFC 6265 §4.1.1).
+    CookieName(String), r#"a cookie name like "api_key""#, r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", token
+);
+
+from_text!(
+    /// A query parameter's name as it is after percent-decoding.
+    ParameterName(String), r#"a query parameter's name like "key""#, r"^[^\x00]+$", |text| {
+        (!text.is_empty() && text.len() <= 255).then(|| text.to_owned())
+    }
+);
+
+from_text!(
+    /// A part of the way to a value in dynamic metadata: first the filter's namespace, then keys.
+    MetadataKey(String), r#"a part of a metadata path like "sub""#, r"^[^\x00]+$", |text| {
+        (!text.is_empty() && text.len() <= 255 && !text.contains('\0')).then(|| text.to_owned())
+    }
+);
+
+from_text!(
+    /// A path that has one meaning, in normal form.
+    Path(String), r#"a path that starts with "/", without query, "..", escaped slashes and bad escapes"#, r"^/[^?#]*$", |text| {
+        let plain = text.starts_with('/') && !text.contains(['?', '#']) && text.split('/').all(|segment| segment != "." && segment != "..");
+        NormalPath::of(text.as_bytes()).unambiguous().filter(|_| plain)
+    }
+);
+
+from_text!(
+    /// The end of a path.
+    Suffix(String), r#"the end of a path like "/chat/completions", without query and escapes"#, r"^[^?#%\\]+$", |text| {
+        (!text.is_empty() && !text.contains(['?', '#', '%', '\\'])).then(|| text.to_owned())
+    }
+);
+
+from_text!(
+    /// A method in upper case.
+    Method(String), r#"a method like "POST""#, r"^[^a-z\s]+$", |text| token(text).filter(|method| !method.bytes().any(|byte| byte.is_ascii_lowercase()))
+);
+
+from_text!(
+    /// A host.
+    Host(HostMatch), r#"a host like "api.example.com" or "*.example.com", without a port"#, r"^(\*\.)?[^*/\s]+$", |text| {
+        let below = text.strip_prefix("*.");
+        let host = below.unwrap_or(text);
+        let fits = !host.is_empty()
+            && !host.ends_with('.')
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || (below.is_none() && b"[:]".contains(&byte)))
+            && (host.starts_with('[') || !host.contains(':'));
+        let host = host.to_ascii_lowercase();
+        fits.then(|| if below.is_some() { HostMatch::Below(format!(".{host}")) } else { HostMatch::Exact(host) })
+    }
+);
+
+from_text!(
+    /// The value of a header, or its start.
+    HeaderValue(String), "a header value of 1 to 1000 characters", r"^[^\x00-\x1f]+$", |text| {
+        ((1..=1000).contains(&text.len()) && !text.contains(|c: char| c.is_ascii_control())).then(|| text.to_owned())
+    }
+);
+
+from_text!(
+    /// A window.
+    Per(Window), r#"a duration like "1m" or a word like day"#, r"^(second|minute|hour|day|week|month|[0-9]+(ms|s|m|h|d|w))$", Window::parse
+);
+
+from_text!(
+    /// What a denial says, before the facts.
+    Message(String), "text of 1 to 1000 characters", r"^[\s\S]{1,1000}$", |text| {
+        (1..=1000).contains(&text.chars().count()).then(|| text.to_owned())
+    }
+);
+
+pub(super) const NAME: &str =
+    r#"a name of at most 63 letters, digits, "_", "." and "-" that starts with a letter or digit"#;
+
+pub(super) fn name(text: &str) -> Option<String> {
+    let fits = text.bytes().next()?.is_ascii_alphanumeric()
+        && text.len() <= 63
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    fits.then(|| text.to_owned())
+}
+
+/// RFC 9110 §5.6.2.
+fn token(text: &str) -> Option<String> {
+    let fits = !text.is_empty()
+        && text.len() <= 255
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+    fits.then(|| text.to_owned())
+}
+
+/// Declares a type that is read from a whole number in a range.
+macro_rules! from_number {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $range:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) struct $name(pub(super) $inner);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let number = deserializer.deserialize_u64(WholeNumber($range))?;
+                <$inner>::try_from(number).map(Self).map_err(de::Error::custom)
+            }
+        }
+
+        #[cfg(test)]
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let range: RangeInclusive<u64> = $range;
+                let (from, to) = (range.start(), range.end());
+                schemars::json_schema!({
+                    "description": format!("a whole number from {from} to {to}, or the same as text"),
+                    "anyOf": [{"type": "integer", "minimum": from, "maximum": to}, {"type": "string", "pattern": "^[0-9]+$"}],
+                })
+            }
+        }
+    };
+}
+
+from_number!(
+    /// A number of units.
+    Units(NonZeroU64), 1..=MAX_UNITS
+);
+
+from_number!(
+    /// An HTTP status for denials.
+    Status(u16), 400..=599
+);
+
+from_number!(
+    /// How many Envoys share each limit.
+    Shares(NonZeroU64), 1..=1_000_000
+);
+
+from_number!(
+    /// How many unlisted keys and addresses are tracked at once.
+    TrackedKeys(u32), 1..=16_777_216
+);
+
+from_number!(
+    /// Which of a consumer's lives this is.
+    Generation(u64), 0..=MAX_UNITS
+);
+
+struct WholeNumber(RangeInclusive<u64>);
+
+impl Visitor<'_> for WholeNumber {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        if self.0.contains(&number) { Ok(number) } else { Err(E::invalid_value(Unexpected::Unsigned(number), &self)) }
+    }
+}
+
+/// `sha256` of a key: the digits alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HexHash(pub(super) KeyHash);
+
+#[cfg(test)]
+impl JsonSchema for HexHash {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HexHash".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "description": "SHA-256 of a key", "pattern": "^[0-9A-Fa-f]{64}$"})
+    }
+}
+
+#[cfg(test)]
+impl JsonSchema for KeySpec {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "KeySpec".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let named = generator.subschema_for::<NamedKeySpec>();
+        schemars::json_schema!({
+            "description": "SHA-256 of a key: printf %s \"$KEY\" | sha256sum",
+            "anyOf": [{"type": "string", "pattern": "^sha256:[0-9A-Fa-f]{64}$"}, named],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for HexHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(HashVisitor { prefix: "" }).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = KeySpec;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                HASH.expecting(f)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeySpec, E> {
+                HASH.visit_str(text).map(KeySpec::Hash)
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, object: D) -> Result<KeySpec, D::Error> {
+                NamedKeySpec::deserialize(object).map(KeySpec::Named)
+            }
+        }
+
+        deserializer.deserialize_bytes(KeyVisitor)
+    }
+}
+
+const HASH: HashVisitor = HashVisitor { prefix: "sha256:" };
+
+/// Reads a hash; what stands there instead may be the key itself, and is not repeated.
+struct HashVisitor {
+    prefix: &'static str,
+}
+
+impl Visitor<'_> for HashVisitor {
+    type Value = KeyHash;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = r#"64 hexadecimal digits that `printf %s "$KEY" | sha256sum` prints"#;
+        if self.prefix.is_empty() { write!(f, "the {digits}") } else { write!(f, "{:?} and the {digits}", self.prefix) }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<KeyHash, E> {
+        let hash = text.strip_prefix(self.prefix).and_then(KeyHash::from_hex);
+        hash.ok_or_else(|| E::invalid_value(Unexpected::Other("something else"), &self))
+    }
+}
