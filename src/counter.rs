@@ -192,19 +192,21 @@ impl Rule {
         }
     }
 
-    /// The counter without `cost` units that were charged at `now`. `counter` stands at `now`; if another worker's clock has taken it into
-    /// the next window meanwhile, they are the previous window's there, or forgotten. Never gives back more than was charged.
+    /// The counter without `cost` units that were charged at `charged_at`, in the window that holds them now; forgotten ones are not given back,
+    /// and never more than was charged.
     #[must_use]
-    pub fn refund(&self, counter: Counter, cost: u64, now: Timestamp) -> Counter {
+    pub fn refund(&self, counter: Counter, cost: u64, charged_at: Timestamp) -> Counter {
+        let (start, end) = self.window.bounds(charged_at);
         match counter {
-            Counter::Fixed { start, used } if start <= now => Counter::Fixed { start, used: used.saturating_sub(cost) },
+            Counter::Fixed { start: own, used } if own == start => {
+                Counter::Fixed { start: own, used: used.saturating_sub(cost) }
+            }
             Counter::Fixed { .. } => counter,
-            Counter::Sliding { at, previous, current } if at <= now => {
-                Counter::Sliding { at, previous, current: current.saturating_sub(cost) }
-            }
-            Counter::Sliding { at, previous, current } => {
-                Counter::Sliding { at, previous: previous.saturating_sub(cost), current }
-            }
+            Counter::Sliding { at, previous, current } => match self.window.bounds(at).0 {
+                own if own == start => Counter::Sliding { at, previous, current: current.saturating_sub(cost) },
+                own if own == end => Counter::Sliding { at, previous: previous.saturating_sub(cost), current },
+                _ => counter,
+            },
             Counter::Bucket { at, level } => Counter::Bucket { at, level: level.saturating_sub(self.volume(cost)) },
         }
     }

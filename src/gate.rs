@@ -11,7 +11,7 @@ use crate::namespace::{Namespace, OpenError};
 use crate::record::{CounterId, Record};
 use crate::reply::{Exceeded, Form, Refusal, Reply};
 use crate::request::{Head, Request};
-use crate::rule::{self, Applied, Effect};
+use crate::rule::{self, Applied, Charging, Effect};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{self, Charge};
 use crate::terms::{Base, Book, Terms};
@@ -63,16 +63,6 @@ pub enum Action {
 #[derive(Clone, Debug, Default)]
 pub struct Passed(Option<(Rc<Terms>, Standing, Families)>);
 
-/// What rules make of a request's charge.
-struct Extra {
-    /// Units of every limit.
-    cost: u64,
-    /// A plan in place of the caller's own.
-    plan: Option<usize>,
-    /// Rules whose limits come on top.
-    rules: Vec<usize>,
-}
-
 /// One record and what it is charged under.
 struct Account {
     terms: Rc<Terms>,
@@ -83,8 +73,22 @@ struct Account {
 enum Place {
     /// In a value of its own.
     Own(Vec<u8>),
-    /// In the table, by hash.
-    Table(u64),
+    /// In the table.
+    Table {
+        /// The hash of who it is.
+        hash: u64,
+        /// Every counter it can ever have.
+        counters: Rc<[CounterId]>,
+    },
+}
+
+/// Whether a decision takes effect.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// It is stored.
+    Charge,
+    /// It only tells what it would be.
+    Look,
 }
 
 // === impl Gate ===
@@ -112,13 +116,14 @@ impl Gate {
             .collect();
         let book = Book::new(&config, registry, host);
         let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
+        let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
         let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
             Effect::Charge { limits, .. } => limits.as_slice(),
             Effect::Exempt => &[],
         });
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
-        for limit in of_plans.chain(of_rules) {
-            // Where plans share a counter, the smaller numbers age it more slowly and show the larger share of it used.
+        for limit in of_plans.chain(of_consumers).chain(of_rules) {
+            // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
             let rule = rules.entry(limit.id).or_insert(limit.rule);
             rule.max = rule.max.min(limit.rule.max);
             rule.burst = rule.burst.min(limit.rule.burst);
@@ -161,15 +166,14 @@ impl Gate {
 
     fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
         let applied = match self.config.rules.as_slice() {
-            [] => Applied::default(),
+            [] => Applied::Charge(Charging::default()),
             rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
         };
-        let Applied::Charge { cost, plan, limits } = applied else {
+        let Applied::Charge(charging) = applied else {
             return Ok(self.pass_exempt(request));
         };
-        let extra = Extra { cost, plan, rules: limits };
         let refusal = match caller::identify(&self.config, &self.namespace, request).map_err(StoreError::Host)? {
-            Who::Caller(caller) => return self.charge(request, &caller, &extra),
+            Who::Caller(caller) => return self.charge(request, &caller, &charging),
             Who::Preflight => return Ok(self.pass_exempt(request)),
             Who::Missing | Who::Empty => Refusal::MissingKey,
             Who::Unknown => Refusal::InvalidKey,
@@ -186,10 +190,10 @@ impl Gate {
         &self,
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
-        extra: &Extra,
+        charging: &Charging,
     ) -> Result<Verdict, StoreError> {
-        let (host, cost) = (request.host(), extra.cost);
-        let Some((account, guard)) = self.accounts(caller, extra) else {
+        let (host, cost) = (request.host(), charging.cost);
+        let Some((account, guard)) = self.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
         };
@@ -200,71 +204,100 @@ impl Gate {
             (true, None) => Timestamp::default(),
             _ => host.now().map_err(StoreError::Host)?,
         };
-        if let Some(guard) = &guard {
-            let charged = self.decide(host, guard, cost, now)?;
-            if let Decision::Denied { .. } = charged.decision {
-                return Ok(self.conclude(request, caller, guard, &charged, cost));
-            }
+        let Some(guard) = guard else {
+            let charged = self.decide(host, &account, cost, now, Mode::Charge)?;
+            return Ok(self.conclude(request, caller, &account, &charged, None, cost));
+        };
+        let address = self.decide(host, &guard, cost, now, Mode::Charge)?;
+        if let Decision::Denied { wait: address_wait, .. } = address.decision {
+            // The key's own limits may take longer: then these are what the caller has to wait for.
+            let own = self.decide(host, &account, cost, now, Mode::Look)?;
+            return Ok(match own.decision {
+                Decision::Denied { wait, .. } if limiter::longer(wait, address_wait) => {
+                    self.conclude(request, caller, &account, &own, None, cost)
+                }
+                _ => self.conclude(request, caller, &guard, &address, None, cost),
+            });
         }
-        let charged = self.decide(host, &account, cost, now);
-        let passed = matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. }));
-        if let Some(guard) = guard.filter(|_| !passed) {
+        let charged = self.decide(host, &account, cost, now, Mode::Charge);
+        if !matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. })) {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
-            let _ = self.give_back(host, &guard, cost, now);
+            let _ = self.give_back(host, &guard, &address, cost, now);
         }
-        Ok(self.conclude(request, caller, &account, &charged?, cost))
+        Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), cost))
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
-    fn accounts(&self, caller: &Caller<'_>, extra: &Extra) -> Option<(Account, Option<Account>)> {
-        let terms = |base| self.book.terms(extra.plan.map_or(base, Base::Plan), &extra.rules);
+    fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Account, Option<Account>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
                 let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
                 let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((Account { terms: terms(base)?, place }, None))
+                Some((Account { terms: self.book.terms(base, charging)?, place }, None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
-                let guard = match guard {
+                let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
+                let guard = match *guard {
                     Some((hash, plan)) => {
-                        let terms = self.book.terms(Base::Plan(*plan), &[])?;
-                        (!terms.limits.is_empty()).then_some(Account { terms, place: Place::Table(*hash) })
+                        let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
+                        (!terms.limits.is_empty()).then_some(Account { terms, place: place(hash, plan) })
                     }
                     None => None,
                 };
-                let terms = terms(Base::Plan(*plan))?;
-                Some((Account { terms, place: Place::Table(*hash) }, guard))
+                let terms = self.book.terms(Base::Plan(*plan), charging)?;
+                Some((Account { terms, place: place(*hash, *plan) }, guard))
             }
         }
     }
 
-    /// Decides and charges one record.
-    fn decide(&self, host: &impl Host, account: &Account, cost: u64, now: Timestamp) -> Result<Charged, StoreError> {
+    /// Decides one record, and charges it if the mode is such.
+    fn decide(
+        &self,
+        host: &impl Host,
+        account: &Account,
+        cost: u64,
+        now: Timestamp,
+        mode: Mode,
+    ) -> Result<Charged, StoreError> {
         let Account { terms, place } = account;
         if terms.limits.is_empty() {
             let decision = Decision::Allowed { tightest: None, shadow_denied: None };
-            return Ok(Charged { decision, record: None, overfull: false });
+            return Ok(Charged { decision, record: None, overfull: false, set_back: false, uncharged: Vec::new() });
         }
+        // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
+        let later = || host.now().ok().filter(|later| *later > now);
+        let rule = |id| self.rules.get(&id).copied();
         let (charged, malformed, conflicts) = match place {
             Place::Own(key) => {
                 let changed = store::change(host, key, |bytes| {
                     let (record, malformed) = match Record::decode(bytes) {
-                        Ok(record) => (record, false),
+                        Ok(record) => (record.refreshed(rule), false),
                         Err(_) => (Record::default(), true),
                     };
                     let mut charged = limiter::decide(&record, &terms.limits, cost, now);
-                    (charged.record.take(), (charged, malformed))
+                    if let Some(later) = charged.set_back.then(later).flatten() {
+                        charged = limiter::decide(&record, &terms.limits, cost, later);
+                    }
+                    let stored = charged.record.take().filter(|_| mode == Mode::Charge);
+                    (stored, (charged, malformed))
                 })?;
                 (changed.answer.0, changed.answer.1, changed.conflicts)
             }
-            Place::Table(hash) => {
-                let charge = charge_of(*hash, terms, cost);
+            Place::Table { hash, counters } => {
+                let charge = Charge { hash: *hash, limits: &terms.limits, cost, counters };
                 let ways = self.namespace.geometry().ways;
                 let changed = store::change(host, &self.namespace.set(*hash), |set| {
-                    table::decide(set, ways, &charge, &|id| self.rules.get(&id).copied(), now)
+                    let mut decided = table::decide(set, ways, &charge, &rule, now);
+                    if let Some(later) = decided.1.outcome.set_back.then(later).flatten() {
+                        decided = table::decide(set, ways, &charge, &rule, later);
+                    }
+                    let (stored, outcome) = decided;
+                    (stored.filter(|_| mode == Mode::Charge), outcome)
                 })?;
                 let (outcome, conflicts) = (changed.answer, changed.conflicts);
-                self.count_table(host, &outcome);
+                if mode == Mode::Charge {
+                    self.count_table(host, &outcome);
+                }
                 (outcome.outcome, outcome.malformed, conflicts)
             }
         };
@@ -276,9 +309,9 @@ impl Gate {
 
     fn count_table(&self, host: &impl Metrics, outcome: &table::TableOutcome) {
         let denied = matches!(outcome.outcome.decision, Decision::Denied { .. });
-        let stays = outcome.newcomer && !denied;
-        let change =
-            i64::from(stays).saturating_sub(i64::from(outcome.expired)).saturating_sub(i64::from(outcome.evicted));
+        let change = i64::from(outcome.added)
+            .saturating_sub(i64::from(outcome.expired))
+            .saturating_sub(i64::from(outcome.evicted));
         if let Some(gauge) = self.meters.tracked_keys.filter(|_| change != 0) {
             host.add(gauge, change);
         }
@@ -286,19 +319,23 @@ impl Gate {
         add(host, self.meters.floor_denied, u32::from(outcome.newcomer && denied));
     }
 
-    /// Takes back a charge of [`Gate::decide`].
-    fn give_back(&self, host: &impl Host, account: &Account, cost: u64, now: Timestamp) -> Result<(), StoreError> {
-        let Account { terms, place } = account;
-        let changed = match place {
-            Place::Own(key) => store::change(host, key, |bytes| {
-                let record = Record::decode(bytes).unwrap_or_default();
-                (limiter::refund(&record, &terms.limits, cost, now), ())
-            })?,
-            Place::Table(hash) => {
-                let charge = charge_of(*hash, terms, cost);
-                store::change(host, &self.namespace.set(*hash), |set| (table::refund(set, &charge, now), ()))?
-            }
+    /// Takes back what an address was charged.
+    fn give_back(
+        &self,
+        host: &impl Host,
+        guard: &Account,
+        charged: &Charged,
+        cost: u64,
+        charged_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Account { terms, place: Place::Table { hash, counters } } = guard else {
+            return Ok(());
         };
+        let charge = Charge { hash: *hash, limits: &terms.limits, cost, counters };
+        let now = host.now().map_err(StoreError::Host)?;
+        let changed = store::change(host, &self.namespace.set(*hash), |set| {
+            (table::refund(set, &charge, &charged.uncharged, charged_at, now), ())
+        })?;
         add(host, self.meters.conflicts, changed.conflicts);
         Ok(())
     }
@@ -310,21 +347,31 @@ impl Gate {
         caller: &Caller<'_>,
         account: &Account,
         charged: &Charged,
+        address: Option<(&Account, &Charged)>,
         cost: u64,
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
-        let (outcome, limit) = match charged.decision {
-            Decision::Allowed { shadow_denied: None, .. } => (Outcome::Allowed, None),
-            Decision::Allowed { shadow_denied: limit, .. } => (Outcome::ShadowDenied, limit),
-            Decision::Denied { standing, .. } => (Outcome::Denied, Some(standing.limit)),
+        // Of an allowed request, what its address would have been denied is told if the key has nothing to tell.
+        let shadow = |charged: &Charged| match charged.decision {
+            Decision::Allowed { shadow_denied, .. } => shadow_denied,
+            Decision::Denied { .. } => None,
         };
-        count(host, limit.map_or(terms.allowed, |limit| terms.refused.get(limit).copied().flatten()));
+        let of_address = address.and_then(|(account, charged)| Some((&account.terms, shadow(charged)?)));
+        let (outcome, by, limit) = match charged.decision {
+            Decision::Denied { standing, .. } => (Outcome::Denied, terms, Some(standing.limit)),
+            Decision::Allowed { shadow_denied: Some(limit), .. } => (Outcome::ShadowDenied, terms, Some(limit)),
+            Decision::Allowed { shadow_denied: None, .. } => match of_address {
+                Some((by, limit)) => (Outcome::ShadowDenied, by, Some(limit)),
+                None => (Outcome::Allowed, terms, None),
+            },
+        };
+        count(host, limit.map_or(by.allowed, |limit| by.refused.get(limit).copied().flatten()));
         if let Caller::Listed { index, .. } = caller {
             self.count_consumer(host, *index, outcome);
         }
         let note = (self.config.log_all || outcome == Outcome::Denied).then(|| {
-            let limit = limit.and_then(|limit| terms.limits.get(limit)).map_or(NONE, |limit| &limit.label);
-            let note = format!("consumer={caller} plan={} limit={limit} decision={}", terms.plan, outcome.label());
+            let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
+            let note = format!("consumer={caller} plan={} limit={limit} decision={}", by.plan, outcome.label());
             match caller {
                 Caller::Listed { key: Some(key), .. } => format!("{note} key={key}"),
                 _ => note,
@@ -370,7 +417,10 @@ impl Gate {
                 log::debug!("cannot decide: {error}");
                 Reason::Host
             }
-            StoreError::Contended => Reason::Contention,
+            StoreError::Contended => {
+                add(request.host(), self.meters.conflicts, store::ATTEMPTS);
+                Reason::Contention
+            }
         };
         count(request.host(), self.meters.errors(reason));
         match (reason, self.config.failure_mode) {
@@ -403,10 +453,6 @@ impl Gate {
             count(host, *metric);
         }
     }
-}
-
-fn charge_of(hash: u64, terms: &Terms, cost: u64) -> Charge<'_> {
-    Charge { hash, limits: &terms.limits, cost, counters: &terms.counters }
 }
 
 fn count(host: &impl Metrics, metric: Metric) {

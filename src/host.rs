@@ -16,6 +16,7 @@ pub(crate) struct Proxy;
 // proxy_status_t
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const SERIALIZATION_FAILURE: u32 = 3;
 const CAS_MISMATCH: u32 = 8;
 
 // proxy_header_map_type_t, proxy_metric_type_t
@@ -74,7 +75,11 @@ impl Head for Proxy {
     fn metadata(&self, path: &[String]) -> Result<Option<Vec<u8>>, HostError> {
         let path: Vec<&str> =
             ["metadata", "filter_metadata"].into_iter().chain(path.iter().map(String::as_str)).collect();
-        raw::property(&path)
+        match raw::property(&path) {
+            // What the host makes of a null.
+            Err(HostError { status: SERIALIZATION_FAILURE, .. }) => Ok(None),
+            value => value,
+        }
     }
 
     fn source_address(&self) -> Result<Vec<u8>, HostError> {

@@ -15,6 +15,10 @@ pub struct Outcome {
     pub record: Option<Vec<u8>>,
     /// Counters were dropped because the record was full; see [`Record::encode`].
     pub overfull: bool,
+    /// The clock seems to have made a big step back. It may be `now` that is old: whoever sees this looks at the clock again.
+    pub set_back: bool,
+    /// Limits that an allowed request was not charged to, by index.
+    pub uncharged: Vec<usize>,
 }
 
 /// One limit while it is decided.
@@ -51,24 +55,32 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) 
         shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
     });
     let charged = denial.is_none() && candidates.iter().any(|candidate| candidate.admits);
-    if !charged && candidates.iter().all(|candidate| !candidate.set_back) {
-        return Outcome { decision, record: None, overfull: false };
+    let set_back = candidates.iter().any(|candidate| candidate.set_back);
+    let uncharged =
+        candidates.iter().enumerate().filter(|(_, candidate)| !candidate.admits).map(|(index, _)| index).collect();
+    if !charged && !set_back {
+        return Outcome { decision, record: None, overfull: false, set_back, uncharged };
     }
     let updates: Vec<Update> = candidates.iter().map(|candidate| update(candidate.limit, candidate.counter)).collect();
     let (bytes, overfull) = record.encode(&updates, now);
-    Outcome { decision, record: Some(bytes), overfull }
+    Outcome { decision, record: Some(bytes), overfull, set_back, uncharged }
 }
 
-/// Gives back what an allowed decision at `now` charged; `None` when there is nothing to give back. A shadow limit may not have been
-/// charged, and gets nothing back.
+/// Gives back what an allowed decision at `charged_at` charged to all limits but the `uncharged`; `None` when there is nothing to give back.
 #[must_use]
-pub fn refund(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> Option<Vec<u8>> {
-    let updates: Vec<Update> = limits
-        .iter()
-        .filter(|limit| !limit.shadow)
-        .filter_map(|limit| {
+pub fn refund(
+    record: &Record<'_>,
+    limits: &[Limit],
+    uncharged: &[usize],
+    cost: u64,
+    charged_at: Timestamp,
+    now: Timestamp,
+) -> Option<Vec<u8>> {
+    let charged = limits.iter().enumerate().filter(|(index, _)| !uncharged.contains(index));
+    let updates: Vec<Update> = charged
+        .filter_map(|(_, limit)| {
             let counter = limit.rule.advance(Some(record.counter(limit.id)?), now);
-            Some(update(limit, limit.rule.refund(counter, cost, now)))
+            Some(update(limit, limit.rule.refund(counter, cost, charged_at)))
         })
         .collect();
     (!updates.is_empty()).then(|| record.encode(&updates, now).0)
@@ -119,7 +131,9 @@ fn denial(candidates: &[Candidate<'_>], cost: u64, now: Timestamp) -> Option<Dec
     longest.map(|(standing, wait)| Decision::Denied { standing, wait })
 }
 
-fn longer(wait: Wait, than: Wait) -> bool {
+/// Whether one wait is longer than another.
+#[must_use]
+pub fn longer(wait: Wait, than: Wait) -> bool {
     match (wait, than) {
         (Wait::For(wait), Wait::For(than)) => wait > than,
         (Wait::Never, Wait::For(_)) => true,

@@ -3,14 +3,13 @@
 //! Not every upstream reads a path so. What some take for another one (an escaped slash, a backslash, `//..`, a segment's parameters) has
 //! more readings; what has none that all agree on, like a bad escape, is ambiguous too.
 
+use crate::request::escaped;
+
 /// A path, in normal form, in every reading that an upstream can make of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NormalPath {
-    /// The reading that configurations are written in: escaped slashes and backslashes are slashes.
-    text: Vec<u8>,
-    /// Other readings, if there are any.
-    others: Vec<Vec<u8>>,
-    /// Whether it can be read differently; also by what has no form of its own here, like a bad escape.
+    /// First the reading that configurations are written in: escaped slashes and backslashes are slashes.
+    readings: Vec<Vec<u8>>,
     ambiguous: bool,
 }
 
@@ -19,52 +18,44 @@ impl NormalPath {
     #[must_use]
     pub fn of(path: &[u8]) -> Self {
         let path = path.split(|byte| *byte == b'?' || *byte == b'#').next().unwrap_or_default();
-        let (decoded, slashes, malformed) = decode_unreserved(path, true);
-        let text = resolve(&decoded, false);
-        // Nor do all agree whether `..` takes away an empty segment.
-        let merged = resolve(&decoded, true);
-        let climbs = merged != text;
-        let mut others = vec![merged];
-        if slashes {
-            let literal = decode_unreserved(path, false).0;
-            others.extend([false, true].map(|merge| resolve(&literal, merge)));
+        let decoded = decode(path, true, true);
+        let both = |differs: bool| if differs { [true, false].as_slice() } else { &[true] };
+        let mut readings: Vec<Vec<u8>> = Vec::new();
+        for slash in both(decoded.slash) {
+            for backslash in both(decoded.backslash) {
+                let text = decode(path, *slash, *backslash).text;
+                for parameters in both(text.contains(&b';')) {
+                    let text = if *parameters { text.clone() } else { without_parameters(&text) };
+                    // Nor do all agree whether `..` takes away an empty segment.
+                    for merge in [false, true] {
+                        let reading = resolve(&text, merge);
+                        if !readings.contains(&reading) {
+                            readings.push(reading);
+                        }
+                    }
+                }
+            }
         }
-        if decoded.contains(&b';') {
-            let bare = without_parameters(&decoded);
-            others.extend([false, true].map(|merge| resolve(&bare, merge)));
-        }
-        others.sort_unstable();
-        others.dedup();
-        others.retain(|reading| *reading != text);
-        // Exempt paths may have parameters, unless these hide a dot segment.
-        let hidden = decoded
-            .split(|byte| *byte == b'/')
-            .any(|segment| segment.starts_with(b"..;") || segment.starts_with(b".;"));
-        let ambiguous = slashes || malformed || hidden || climbs || !path.starts_with(b"/");
-        Self { text, others, ambiguous }
+        let ambiguous = decoded.slash || decoded.backslash || decoded.malformed || !path.starts_with(b"/");
+        Self { readings, ambiguous }
     }
 
-    /// The reading that configurations are written in.
-    #[must_use]
-    pub fn text(&self) -> &[u8] {
-        &self.text
+    /// Every reading; first the one that configurations are written in.
+    pub fn readings(&self) -> impl Iterator<Item = &[u8]> {
+        self.readings.iter().map(Vec::as_slice)
     }
 
-    /// The other readings.
-    pub fn others(&self) -> impl Iterator<Item = &[u8]> {
-        self.others.iter().map(Vec::as_slice)
-    }
-
-    /// Whether some upstream can read another path than others do.
+    /// Whether it holds what no two upstreams need to agree on: an escaped slash, a backslash, a NUL, a bad escape.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         self.ambiguous
     }
 
-    /// The form, if nothing in it is read differently by upstreams: what a configuration may ask for.
+    /// The form, if there is only one: what a configuration may ask for.
     #[must_use]
     pub fn unambiguous(self) -> Option<String> {
-        String::from_utf8(self.text).ok().filter(|_| !self.ambiguous)
+        let text = self.readings.into_iter().next().unwrap_or_default();
+        String::from_utf8(text).ok().filter(|_| !self.ambiguous)
     }
 }
 
@@ -100,44 +91,45 @@ fn resolve(path: &[u8], merge: bool) -> Vec<u8> {
     text
 }
 
-/// Decodes escapes of unreserved characters (RFC 3986 §2.3), and with `slashes` takes escaped slashes, backslashes and escaped ones for slashes.
-/// Beside it, whether there are such; and whether there is a bad escape or a NUL.
-fn decode_unreserved(path: &[u8], slashes: bool) -> (Vec<u8>, bool, bool) {
-    let hex = |digit: Option<&u8>| char::from(*digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut decoded = Vec::with_capacity(path.len());
-    let (mut has_slashes, mut malformed) = (false, false);
+/// A path with its escapes decoded, and what was met in it.
+struct Decoded {
+    text: Vec<u8>,
+    /// An escaped slash.
+    slash: bool,
+    /// A backslash, escaped or not.
+    backslash: bool,
+    /// A bad escape or a NUL.
+    malformed: bool,
+}
+
+/// Decodes escapes of unreserved characters (RFC 3986 §2.3), and takes an escaped slash (`slash`) and a backslash (`backslash`) for a slash.
+fn decode(path: &[u8], slash: bool, backslash: bool) -> Decoded {
+    let mut decoded =
+        Decoded { text: Vec::with_capacity(path.len()), slash: false, backslash: false, malformed: false };
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte == b'\\' {
-            has_slashes = true;
-            decoded.push(if slashes { b'/' } else { byte });
-            continue;
-        }
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let (Some(high), Some(low)) = (hex(after.first()), hex(after.get(1))) else {
-            malformed = true;
-            decoded.push(byte);
+        let Some((escaped, after_escape)) = escaped(rest) else {
+            decoded.backslash |= byte == b'\\';
+            decoded.malformed |= byte == b'%';
+            decoded.text.push(if byte == b'\\' && backslash { b'/' } else { byte });
+            rest = after;
             continue;
         };
-        let escaped = high << 4 | low;
-        rest = after.get(2..).unwrap_or_default();
-        let slash = matches!(escaped, b'/' | b'\\');
-        has_slashes |= slash;
-        malformed |= escaped == 0;
+        decoded.slash |= escaped == b'/';
+        decoded.backslash |= escaped == b'\\';
+        decoded.malformed |= escaped == 0;
         match escaped {
-            _ if slash && slashes => decoded.push(b'/'),
-            _ if escaped.is_ascii_alphanumeric() || b"-._~".contains(&escaped) => decoded.push(escaped),
+            b'/' if slash => decoded.text.push(b'/'),
+            b'\\' if backslash => decoded.text.push(b'/'),
+            _ if escaped.is_ascii_alphanumeric() || b"-._~".contains(&escaped) => decoded.text.push(escaped),
             _ => {
-                decoded.push(b'%');
-                decoded.extend(after.iter().take(2).map(u8::to_ascii_uppercase));
+                decoded.text.push(b'%');
+                decoded.text.extend(after.iter().take(2).map(u8::to_ascii_uppercase));
             }
         }
+        rest = after_escape;
     }
-    (decoded, has_slashes, malformed)
+    decoded
 }
 
 #[cfg(test)]
@@ -146,7 +138,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn normal(path: &str) -> String {
-        String::from_utf8(NormalPath::of(path.as_bytes()).text).unwrap()
+        String::from_utf8(NormalPath::of(path.as_bytes()).readings[0].clone()).unwrap()
     }
 
     #[test]
@@ -181,9 +173,7 @@ mod tests {
 
     #[test]
     fn what_upstreams_read_differently_is_ambiguous() {
-        for path in
-            ["/a%2fb", "/a%5cb", "/a\\b", "/a%00", "/%zz", "/%2", "/..;/a", "/a/..;x/b", "*", "", "http://host/a"]
-        {
+        for path in ["/a%2fb", "/a%5cb", "/a\\b", "/a%00", "/%zz", "/%2", "*", "", "http://host/a"] {
             assert!(NormalPath::of(path.as_bytes()).ambiguous, "{path}");
         }
         for path in ["/", "/a/../b", "/%69", "/a;b", "/a%20b", "/a?x=%2f"] {
@@ -195,9 +185,10 @@ mod tests {
         #[test]
         fn the_normal_form_of_a_normal_form_is_itself(path in "[/a.%2efF5c\\\\;?]{0,24}") {
             let once = NormalPath::of(path.as_bytes());
-            let twice = NormalPath::of(once.text());
-            prop_assert!(once.ambiguous || once.text == twice.text, "{:?} {:?}", once, twice);
-            prop_assert!(!once.text.windows(2).any(|pair| pair == b"//"));
+            let twice = NormalPath::of(&once.readings[0]);
+            prop_assert!(once.ambiguous || once.readings[0] == twice.readings[0], "{:?} {:?}", once, twice);
+            prop_assert!(once.readings().all(|reading| reading.starts_with(b"/") && !reading.windows(2).any(|pair| pair == b"//")));
+            prop_assert!(once.readings.len() <= 16);
         }
 
         #[test]

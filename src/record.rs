@@ -123,6 +123,18 @@ impl<'a> Record<'a> {
         self.entries.iter().map(|entry| entry.empty_at).max().unwrap_or_default()
     }
 
+    /// The record with the time at which each bucket is empty as the present rules have it: at a lower rate it is later than when it was
+    /// written. Windows do not depend on the rate.
+    #[must_use]
+    pub fn refreshed(mut self, rule: impl Fn(CounterId) -> Option<Rule>) -> Self {
+        for entry in self.entries.iter_mut().filter(|entry| entry.kind == BUCKET) {
+            if let (Some((counter, _)), Some(rule)) = (decode_counter(entry.kind, entry.body), rule(entry.id)) {
+                entry.empty_at = rule.empty_at(&counter);
+            }
+        }
+        self
+    }
+
     /// Only the counters that `keep` names.
     #[must_use]
     pub fn only(mut self, keep: &[CounterId]) -> Self {
@@ -162,7 +174,8 @@ impl<'a> Record<'a> {
             }
         }
         merged.retain(|update| update.empty_at > now);
-        // Never too many: the ids are those of one configuration, or of the last few.
+        // The format's end: what is empty soonest goes.
+        merged.sort_by_key(|update| std::cmp::Reverse(update.empty_at));
         merged.truncate(usize::from(u8::MAX));
         Record::default().encode(&merged, now).0
     }

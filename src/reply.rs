@@ -167,6 +167,9 @@ impl Reply {
             Refusal::MissingKey => (401, 16, INVALID, "missing_api_key", missing_key(&config.sources.from).into()),
             Refusal::InvalidKey if identity => (401, 16, INVALID, "invalid_api_key", "Unknown consumer.".into()),
             Refusal::InvalidKey => (401, 16, INVALID, "invalid_api_key", "Invalid API key.".into()),
+            Refusal::AmbiguousKey if identity => {
+                (400, 3, INVALID, "ambiguous_api_key", "More than one identity.".into())
+            }
             Refusal::AmbiguousKey => {
                 (400, 3, INVALID, "ambiguous_api_key", "More than one API key. Send exactly one.".into())
             }

@@ -135,20 +135,31 @@ impl Headers {
 /// Decodes `%XX` (RFC 3986 §2.1); an escape that is none stays as it is. `+` is a plus.
 #[must_use]
 pub fn percent_decode(text: &[u8]) -> Vec<u8> {
-    let hex = |digit: Option<&u8>| char::from(*digit?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, hex(after.first()), hex(after.get(1))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push(high << 4 | low);
-                rest = after.get(2..).unwrap_or_default();
+        match escaped(rest) {
+            Some((byte, after)) => {
+                decoded.push(byte);
+                rest = after;
             }
-            _ => decoded.push(byte),
+            None => {
+                decoded.push(byte);
+                rest = after;
+            }
         }
     }
     decoded
+}
+
+/// The byte of an escape that `text` starts with, and what follows it.
+#[must_use]
+pub fn escaped(text: &[u8]) -> Option<(u8, &[u8])> {
+    let ([b'%', digits @ ..], rest) = text.split_first_chunk::<3>()? else {
+        return None;
+    };
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    Some((u8::try_from(high? << 4 | low?).ok()?, rest))
 }
 
 #[cfg(test)]

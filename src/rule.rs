@@ -1,8 +1,8 @@
 //! Rules: what applies to some requests only, by path, method, host and headers. The first rule that matches wins.
 //!
 //! What upstreams can read differently in a [path](crate::path) never makes a request exempt. Where there are several readings, every one is
-//! charged: by the limits of all rules that a reading meets, at the highest cost, under the caller's own plan unless all readings agree on
-//! another.
+//! charged: at the highest cost, by the limits of all rules that a reading meets, and under the plans of all that name one, the caller's own
+//! among them unless all readings agree on another.
 
 use crate::path::NormalPath;
 use crate::plan::Limit;
@@ -95,20 +95,26 @@ pub enum Applied {
     /// It passes, uncounted.
     Exempt,
     /// It is charged.
-    Charge {
-        /// Units of every limit.
-        cost: u64,
-        /// Index of the plan that takes the place of the caller's own.
-        plan: Option<usize>,
-        /// Indices of the rules whose limits are charged in addition; of no rule without limits.
-        limits: Vec<usize>,
-    },
+    Charge(Charging),
 }
 
-impl Default for Applied {
+/// How a request is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Charging {
+    /// Units of every limit.
+    pub cost: u64,
+    /// Index of the plan that takes the place of the caller's own.
+    pub plan: Option<usize>,
+    /// Indices of plans whose limits are charged in addition.
+    pub plans: Vec<usize>,
+    /// Indices of rules whose limits are charged in addition; of no rule without limits.
+    pub rules: Vec<usize>,
+}
+
+impl Default for Charging {
     /// Without a rule: one unit of the caller's own plan.
     fn default() -> Self {
-        Self::Charge { cost: 1, plan: None, limits: Vec::new() }
+        Self { cost: 1, plan: None, plans: Vec::new(), rules: Vec::new() }
     }
 }
 
@@ -116,39 +122,52 @@ impl Default for Applied {
 #[must_use]
 pub fn apply(rules: &[RequestRule], headers: &Headers) -> Applied {
     let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
-    let first = |reading: &[u8]| {
+    let first = |reading| {
         rules.iter().enumerate().find(|(_, rule)| {
             let safe = !path.is_ambiguous() || rule.effect != Effect::Exempt;
             safe && rule.matcher.matches(reading, headers)
         })
     };
-    let mut applied = charge_of(first(path.text()));
-    for reading in path.others() {
-        let (
-            Applied::Charge { cost, plan, limits },
-            Applied::Charge { cost: other_cost, plan: other_plan, limits: others },
-        ) = (&mut applied, charge_of(first(reading)))
-        else {
-            // An ambiguous path is never exempt.
-            continue;
+    let mut readings = path.readings().map(|reading| charging(first(reading)));
+    let mut together = readings.next().flatten();
+    for charging in readings {
+        together = match (together, charging) {
+            (None, None) => None,
+            // Exempt under one reading is a plain request under the others.
+            (one, other) => Some(one.unwrap_or_default().and(other.unwrap_or_default())),
         };
-        *cost = (*cost).max(other_cost);
-        *plan = plan.filter(|plan| Some(*plan) == other_plan);
-        limits.extend(others);
-        limits.sort_unstable();
-        limits.dedup();
     }
-    applied
+    together.map_or(Applied::Exempt, Applied::Charge)
 }
 
-fn charge_of(rule: Option<(usize, &RequestRule)>) -> Applied {
-    match rule {
-        None => Applied::default(),
-        Some((_, RequestRule { effect: Effect::Exempt, .. })) => Applied::Exempt,
-        Some((index, RequestRule { effect: Effect::Charge { cost, plan, limits }, .. })) => {
-            let limits = if limits.is_empty() { Vec::new() } else { vec![index] };
-            Applied::Charge { cost: *cost, plan: *plan, limits }
+/// How the first rule that matched charges; `None` if it exempts.
+fn charging(rule: Option<(usize, &RequestRule)>) -> Option<Charging> {
+    let Some((index, rule)) = rule else {
+        return Some(Charging::default());
+    };
+    match &rule.effect {
+        Effect::Exempt => None,
+        Effect::Charge { cost, plan, limits } => {
+            let rules = if limits.is_empty() { Vec::new() } else { vec![index] };
+            Some(Charging { cost: *cost, plan: *plan, plans: Vec::new(), rules })
         }
+    }
+}
+
+impl Charging {
+    /// What satisfies both.
+    fn and(self, other: Self) -> Self {
+        let (plan, mut plans) = match (self.plan, other.plan) {
+            (one, other) if one == other => (one, Vec::new()),
+            (one, other) => (None, one.into_iter().chain(other).collect()),
+        };
+        plans.extend(self.plans.into_iter().chain(other.plans));
+        plans.sort_unstable();
+        plans.dedup();
+        let mut rules: Vec<usize> = self.rules.into_iter().chain(other.rules).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        Self { cost: self.cost.max(other.cost), plan, plans, rules }
     }
 }
 
@@ -247,9 +266,13 @@ mod tests {
         apply(&rules, &Headers::decode(Headers::encode(&[(":path", path)])).unwrap())
     }
 
+    fn charged(cost: u64, plan: Option<usize>, plans: &[usize], rules: &[usize]) -> Applied {
+        Applied::Charge(Charging { cost, plan, plans: plans.to_vec(), rules: rules.to_vec() })
+    }
+
     #[test]
     fn every_reading_of_a_path_is_charged() {
-        let images = Applied::Charge { cost: 2, plan: None, limits: vec![2] };
+        let images = charged(2, None, &[], &[2]);
         for path in [
             "/v1/images",
             "/v1%2fimages",
@@ -258,30 +281,43 @@ mod tests {
             "/v1;a/images/b",
             "/x/..;/v1/images",
             "/v1/images/..%2fx",
+            "/v1/images//../x",
+            "/v1//../images",
+            "/v1/images;%2f",
+            "/v1/x\\..\\images/%2f..%2f..%2f..%2f..",
+            "/public/;/../v1/images",
         ] {
             assert_eq!(applied(path), images, "{path}");
         }
-        let both = Applied::Charge { cost: 3, plan: None, limits: vec![2, 3] };
-        assert_eq!(applied("/v1/images/%2f..%2f..%2fchat"), both);
+        assert_eq!(applied("/v1/images/%2f..%2fchat"), charged(3, None, &[], &[2, 3]));
         for path in ["/v1/other", "/v1/images/../x", "/v1/imagesx", "/v1%2fimagesx", "/", "*"] {
-            assert_eq!(applied(path), Applied::default(), "{path}");
+            assert_eq!(applied(path), Applied::Charge(Charging::default()), "{path}");
         }
     }
 
     #[test]
     fn another_plan_takes_all_readings_and_an_exemption_takes_one_that_is_plain() {
-        let models = Applied::Charge { cost: 1, plan: Some(7), limits: Vec::new() };
-        assert_eq!(applied("/v1/models/a"), models);
-        assert_eq!(applied("/v1/models/org%2fmodel"), models, "under either reading");
-        assert_eq!(applied("/v1/models/%2f..%2f..%2fx"), Applied::default());
-        assert_eq!(applied("/v1/models/%2f..%2f..%2fchat"), Applied::Charge { cost: 3, plan: None, limits: vec![3] });
+        assert_eq!(applied("/v1/models/a"), charged(1, Some(7), &[], &[]));
+        assert_eq!(applied("/v1/models/org%2fmodel"), charged(1, Some(7), &[], &[]), "under either reading");
+        // The caller's own plan, and the other: whichever is the stricter.
+        assert_eq!(applied("/v1/models/%2f..%2f..%2fx"), charged(1, None, &[7], &[]));
+        assert_eq!(applied("/v1;x/models"), charged(1, None, &[7], &[]));
+        assert_eq!(applied("/v1/models/%2f..%2fchat"), charged(3, None, &[7], &[3]));
         for path in ["/public", "/public/a;b", "/x/../public/", "//public//a"] {
             assert_eq!(applied(path), Applied::Exempt, "{path}");
         }
-        for path in
-            ["/public%2fa", "/public/..;/x", "/public/%zz", "/public/%00", "/public\\a", "/public/%2f..%2f..%2fx"]
-        {
-            assert_eq!(applied(path), Applied::default(), "{path}");
+        for path in [
+            "/public%2fa",
+            "/public/..;/x",
+            "/public/%zz",
+            "/public/%00",
+            "/public\\a",
+            "/public/%2f..%2f..%2fx",
+            "/v1//../public",
+            "/public//../x",
+            "/public/;/../x",
+        ] {
+            assert_eq!(applied(path), Applied::Charge(Charging::default()), "{path}");
         }
     }
 

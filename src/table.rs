@@ -20,7 +20,7 @@ use crate::window::Timestamp;
 
 const VERSION: u8 = 1;
 
-/// The most records in one set: what is copied for one request stays below 6 KiB.
+/// The most records in one set: with three limits, what is copied for one request stays below 6 KiB.
 pub const MAX_WAYS: u8 = 32;
 
 /// The shape of a table; all workers must agree on it.
@@ -55,6 +55,8 @@ pub struct TableOutcome {
     pub evicted: u32,
     /// Whether the caller was not in the set.
     pub newcomer: bool,
+    /// Whether it is now, and was not.
+    pub added: bool,
     /// What was stored was none of this layout and counted as empty.
     pub malformed: bool,
 }
@@ -108,14 +110,15 @@ pub fn decide(
     let stored = known.and_then(|index| set.records.get(index)).map(|(_, bytes)| *bytes);
     let decoded = Record::decode(stored.unwrap_or(set.floor));
     let malformed = malformed || decoded.is_err();
-    let record = match (decoded.unwrap_or_default(), stored) {
+    let record = match (decoded.unwrap_or_default().refreshed(rule), stored) {
         (record, Some(_)) => record,
         (floor, None) => floor.only(charge.counters),
     };
     let mut outcome = limiter::decide(&record, charge.limits, charge.cost, now);
     let stored = outcome.record.take();
     let denied = matches!(outcome.decision, Decision::Denied { .. });
-    let mut result = TableOutcome { outcome, expired: 0, evicted: 0, newcomer: known.is_none(), malformed };
+    let mut result =
+        TableOutcome { outcome, expired: 0, evicted: 0, newcomer: known.is_none(), added: false, malformed };
     let Some(bytes) = stored else {
         return (None, result);
     };
@@ -129,27 +132,36 @@ pub fn decide(
     }
     let before = set.records.len();
     if before >= usize::from(ways) {
-        set.records.retain(|(_, bytes)| Record::decode(bytes).is_ok_and(|record| record.empty_at() > now));
+        set.records
+            .retain(|(_, bytes)| Record::decode(bytes).is_ok_and(|record| record.refreshed(rule).empty_at() > now));
     }
     result.expired = u32::try_from(before.saturating_sub(set.records.len())).unwrap_or(u32::MAX);
     let mut floor = set.floor.to_vec();
     while set.records.len() >= usize::from(ways) {
         let (_, bytes) = set.records.remove(set.smallest(rule, now));
-        let gone = Record::decode(bytes).unwrap_or_default();
-        floor = Record::decode(&floor).unwrap_or_default().larger(&gone, rule, now);
+        let gone = Record::decode(bytes).unwrap_or_default().refreshed(rule);
+        floor = Record::decode(&floor).unwrap_or_default().refreshed(rule).larger(&gone, rule, now);
         result.evicted = result.evicted.saturating_add(1);
     }
     set.floor = &floor;
+    result.added = true;
     (Some(set.encode((charge.hash, &bytes))), result)
 }
 
-/// Gives back what an allowed decision at `now` charged to a caller that is still in the set; see [`limiter::refund`].
+/// Gives back what an allowed decision charged to a caller that is still in the set; see [`limiter::refund`].
 #[must_use]
-pub fn refund(set: &[u8], charge: &Charge<'_>, now: Timestamp) -> Option<Vec<u8>> {
+pub fn refund(
+    set: &[u8],
+    charge: &Charge<'_>,
+    uncharged: &[usize],
+    charged_at: Timestamp,
+    now: Timestamp,
+) -> Option<Vec<u8>> {
     let mut set = Set::decode(set)?;
     let index = set.records.iter().position(|(hash, _)| *hash == charge.hash)?;
     let (_, bytes) = set.records.remove(index);
-    let bytes = limiter::refund(&Record::decode(bytes).ok()?, charge.limits, charge.cost, now)?;
+    let record = Record::decode(bytes).ok()?;
+    let bytes = limiter::refund(&record, charge.limits, uncharged, charge.cost, charged_at, now)?;
     Some(set.encode((charge.hash, &bytes)))
 }
 

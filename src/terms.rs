@@ -6,7 +6,7 @@ use crate::headers::{self, Families, Field};
 use crate::metrics::{Metric, Metrics, NONE, Outcome, Registry};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
-use crate::rule::Effect;
+use crate::rule::{Charging, Effect};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -18,8 +18,6 @@ pub struct Terms {
     pub plan: Rc<str>,
     /// The plan's or the consumer's limits, then the rule's.
     pub limits: Vec<Limit>,
-    /// Every counter the caller can have, whichever rule applies.
-    pub counters: Rc<[CounterId]>,
     /// `RateLimit-Policy`.
     pub policy: String,
     /// What callers are told as the limits' names.
@@ -47,6 +45,8 @@ pub struct Book {
     base: HashMap<Base, Rc<Terms>>,
     /// By rule, its limits.
     rules: Vec<Vec<Limit>>,
+    /// By plan, every counter that its callers can have in the table, whichever rule applies.
+    counters: Vec<Rc<[CounterId]>>,
     /// Those with one rule's limits, made when they are first needed: most consumers never meet most rules.
     ruled: RefCell<HashMap<(Base, usize), Rc<Terms>>>,
 }
@@ -64,19 +64,22 @@ impl Book {
                 Effect::Charge { limits, .. } => limits.as_slice(),
                 Effect::Exempt => &[],
             });
-            for limit in limits.iter().chain(of_rules) {
+            // Where readings of a path disagree, the limits of a rule's plan come on top of another's.
+            let of_rule_plans = config.rules.iter().filter_map(|rule| match rule.effect {
+                Effect::Charge { plan: Some(plan), .. } => config.plans.get(plan),
+                _ => None,
+            });
+            for limit in limits.iter().chain(of_rules).chain(of_rule_plans.flat_map(|plan| &plan.limits)) {
                 registry.requests(host, refused(limit), name, &limit.label);
             }
-            let counters = config.counters(limits).into();
-            base.insert(Base::Plan(index), Rc::new(Terms::new(name, limits.clone(), counters, &registry, expose)));
+            base.insert(Base::Plan(index), Rc::new(Terms::new(name, limits.clone(), &registry, expose)));
         }
         for (index, consumer) in config.consumers.consumers().iter().enumerate() {
             if let (Some(own), Some(plan)) = (&consumer.limits, config.plans.get(consumer.plan)) {
                 for limit in own {
                     registry.requests(host, refused(limit), &plan.name, &limit.label);
                 }
-                // Listed consumers are not in the table, where alone all counters need to be known.
-                let terms = Terms::new(&plan.name, own.clone(), [].into(), &registry, expose);
+                let terms = Terms::new(&plan.name, own.clone(), &registry, expose);
                 base.insert(Base::Consumer(index), Rc::new(terms));
             }
         }
@@ -84,27 +87,51 @@ impl Book {
             Effect::Charge { limits, .. } => limits.clone(),
             Effect::Exempt => Vec::new(),
         });
-        Self { expose, registry, base, rules: limits.collect(), ruled: RefCell::default() }
+        // An earlier filter can name another plan for the same caller from one request to the next.
+        let names_plans = config.identity.as_ref().is_some_and(|identity| identity.plan.is_some());
+        let any: Vec<Limit> = config.plans.iter().flat_map(|plan| plan.limits.clone()).collect();
+        let counters =
+            config.plans.iter().map(|plan| config.counters(if names_plans { &any } else { &plan.limits }).into());
+        let (rules, counters) = (limits.collect(), counters.collect());
+        Self { expose, registry, base, rules, counters, ruled: RefCell::default() }
     }
 
-    /// The terms of `base` with the limits of these rules, by index; `None` for a base that does not exist.
-    pub fn terms(&self, base: Base, rules: &[usize]) -> Option<Rc<Terms>> {
+    /// The terms of `base` as a request is charged; `None` for a base that does not exist.
+    pub fn terms(&self, base: Base, charging: &Charging) -> Option<Rc<Terms>> {
+        let base = charging.plan.map_or(base, Base::Plan);
         let own = self.base.get(&base)?;
-        match rules {
-            [] => Some(own.clone()),
-            [rule] => {
+        match (charging.rules.as_slice(), charging.plans.as_slice()) {
+            ([], []) => Some(own.clone()),
+            ([rule], []) => {
                 let mut ruled = self.ruled.borrow_mut();
-                Some(ruled.entry((base, *rule)).or_insert_with(|| self.together(own, rules)).clone())
+                Some(ruled.entry((base, *rule)).or_insert_with(|| self.together(own, charging)).clone())
             }
             // Clients choose how many such there are: they are not kept.
-            rules => Some(self.together(own, rules)),
+            _ => Some(self.together(own, charging)),
         }
     }
 
-    fn together(&self, own: &Terms, rules: &[usize]) -> Rc<Terms> {
-        let of_rules = rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
-        let limits = own.limits.iter().chain(of_rules).cloned().collect();
-        Rc::new(Terms::new(&own.plan, limits, own.counters.clone(), &self.registry, self.expose))
+    /// Every counter that callers of a plan can have in the table.
+    pub fn counters(&self, plan: usize) -> Rc<[CounterId]> {
+        self.counters.get(plan).cloned().unwrap_or_default()
+    }
+
+    fn together(&self, own: &Terms, charging: &Charging) -> Rc<Terms> {
+        let of_rules = charging.rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
+        let of_plans = charging.plans.iter().filter_map(|plan| self.base.get(&Base::Plan(*plan)));
+        let mut limits = own.limits.clone();
+        for limit in of_rules.chain(of_plans.flat_map(|terms| &terms.limits)) {
+            // A counter that two plans share is charged once, by the smaller numbers.
+            match limits.iter_mut().find(|known| known.id == limit.id) {
+                Some(known) => {
+                    known.rule.max = known.rule.max.min(limit.rule.max);
+                    known.rule.burst = known.rule.burst.min(limit.rule.burst);
+                    known.shadow &= limit.shadow;
+                }
+                None => limits.push(limit.clone()),
+            }
+        }
+        Rc::new(Terms::new(&own.plan, limits, &self.registry, self.expose))
     }
 }
 
@@ -116,7 +143,7 @@ fn refused(limit: &Limit) -> Outcome {
 // === impl Terms ===
 
 impl Terms {
-    fn new(plan: &Rc<str>, limits: Vec<Limit>, counters: Rc<[CounterId]>, registry: &Registry, expose: bool) -> Self {
+    fn new(plan: &Rc<str>, limits: Vec<Limit>, registry: &Registry, expose: bool) -> Self {
         let name = |(index, limit): (usize, &Limit)| match expose {
             true => limit.label.clone(),
             false => format!("limit-{}", index.saturating_add(1)).into(),
@@ -124,7 +151,6 @@ impl Terms {
         let names: Vec<Rc<str>> = limits.iter().enumerate().map(name).collect();
         Self {
             plan: plan.clone(),
-            counters,
             policy: headers::policy(names.iter().map(|name| &**name).zip(&limits)),
             names,
             allowed: registry.known(Outcome::Allowed, plan, NONE),

@@ -134,8 +134,17 @@ impl<'a> Reader<'a> {
         Self { value, path, later: self.later, mistakes: self.mistakes }
     }
 
+    /// Whether a key, or its hash, may stand here by mistake: then what stands here is not said.
+    fn is_secret(&self) -> bool {
+        let consumer = self.path == "consumers" || (self.path.starts_with("consumers[") && !self.path.contains('.'));
+        let key = self.path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| self.path.ends_with(field));
+        let said = matches!(self.value, Value::Text(_) | Value::Integer(_) | Value::Fraction(_));
+        said && (consumer || key)
+    }
+
     fn unexpected(&self) -> Unexpected<'a> {
         match self.value {
+            _ if self.is_secret() => Unexpected::Other("something else"),
             Value::Null => Unexpected::Unit,
             Value::Bool(value) => Unexpected::Bool(*value),
             Value::Integer(value) => Unexpected::Signed(*value),
@@ -169,6 +178,8 @@ impl<'a> Reader<'a> {
             } else if self.is_later(name, key) {
                 self.note(path, NOT_YET.to_owned());
             } else {
+                // The hash of a key, where a space is missing behind a colon.
+                let path = if self.path.contains(".keys") { self.path.clone() } else { path };
                 self.note(path, format!("unknown field, expected one of {}", fields.unwrap_or_default().join(", ")));
             }
         }
@@ -181,6 +192,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let result = match self.value {
+            _ if self.is_secret() => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
             Value::Null => visitor.visit_unit(),
             Value::Bool(value) => visitor.visit_bool(*value),
             Value::Integer(value) => visitor.visit_i64(*value),

@@ -144,7 +144,10 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
             of_plan.is_none_or(|of_plan| of_plan == *caller)
         });
         let own = std::iter::once((format!("rules[{index}]"), limits.as_slice()));
-        let smallest = met.chain(own).find_map(|(caller, limits)| {
+        // Unlisted callers' addresses are charged the same cost, whatever the rule's plan is.
+        let guard = config.unlisted.and_then(|unlisted| config.plans.get(unlisted.address_plan?));
+        let guard = guard.map(|plan| (child("plans", &plan.name), plan.limits.as_slice()));
+        let smallest = met.chain(own).chain(guard).find_map(|(caller, limits)| {
             let limit = limits.iter().find(|limit| limit.capacity() < *cost)?;
             Some((caller, limit.clone()))
         });

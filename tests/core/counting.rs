@@ -22,7 +22,7 @@ pub(crate) struct Log(pub(crate) Vec<(Timestamp, u64)>);
 
 impl Caller {
     fn request(&mut self, limits: &[Limit], cost: u64, now: Timestamp) -> Decision {
-        let Outcome { decision, record, overfull } =
+        let Outcome { decision, record, overfull, .. } =
             limiter::decide(&Record::decode(&self.record).unwrap(), limits, cost, now);
         assert!(!overfull);
         match decision {

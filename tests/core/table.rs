@@ -41,7 +41,7 @@ impl Table {
         assert!(!outcome.malformed);
         if let Some(set) = set {
             self.set = set;
-            self.tracked += i64::from(outcome.newcomer) - i64::from(outcome.expired) - i64::from(outcome.evicted);
+            self.tracked += i64::from(outcome.added) - i64::from(outcome.expired) - i64::from(outcome.evicted);
             self.evicted += outcome.evicted;
         }
         assert_eq!(i64::from(self.set.get(1).copied().unwrap_or_default()), self.tracked);
@@ -110,7 +110,7 @@ proptest! {
         let rule = |_| Some(limits[0].rule);
         let charge = Charge { hash, limits: &limits, cost: 1, counters: &[limits[0].id] };
         let _ = table::decide(&set, ways, &charge, &rule, Timestamp(now));
-        let _ = table::refund(&set, &charge, Timestamp(now));
+        let _ = table::refund(&set, &charge, &[], Timestamp(now), Timestamp(now));
         for version in [0, 1] {
             let mut set = set.clone();
             set.splice(..set.len().min(2), [version, 2]);
@@ -140,7 +140,7 @@ proptest! {
         };
         let read = [0, 1, 2].map(|key| reading(&table, key));
         if let Decision::Allowed { .. } = table.request(1, cost, now).outcome.decision {
-            table.set = table::refund(&table.set, &table.charge(1, cost), now).unwrap();
+            table.set = table::refund(&table.set, &table.charge(1, cost), &[], now, now).unwrap();
         }
         prop_assert_eq!([0, 1, 2].map(|key| reading(&table, key)), read);
     }

@@ -113,11 +113,12 @@ consumers: [{}]
     assert_eq!(remaining(&envoy.get("/", &[])), (200, 4));
     assert_eq!(refusal(&envoy.get("/", &[("x-api-key", "secret")])), (400, "ambiguous_api_key".to_owned()));
     assert_eq!(remaining(&envoy.get("/", &[])), (200, 3));
-    // Elsewhere, not deep enough, or empty: no key.
+    // Elsewhere, not deep enough, empty or null: no key.
     for metadata in [
         set_metadata("other", "{api: {key: secret}}"),
         set_metadata("extracted", "{api: secret}"),
         set_metadata("extracted", "{api: {key: ''}}"),
+        set_metadata("extracted", "{api: {key: null}}"),
     ] {
         let envoy = Envoy::with(&configuration).filters_before(&metadata).start();
         assert_eq!(refusal(&envoy.get("/", &[])).0, 401, "{metadata}");
