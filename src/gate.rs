@@ -105,7 +105,7 @@ impl Gate {
     ) -> Result<Self, OpenError> {
         let namespace = Namespace::open(host, &config.namespace, config.geometry, random)?;
         let mut registry = Registry::default();
-        let meters = registry.meters(host);
+        let meters = registry.meters(host, &config.namespace);
         if let Some(gauge) = meters.geometry_kept {
             host.set_gauge(gauge, u64::from(namespace.geometry() != config.geometry));
         }

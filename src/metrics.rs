@@ -123,7 +123,7 @@ impl Registry {
     }
 
     /// Those that belong to no plan.
-    pub fn meters(&mut self, host: &impl Metrics) -> Meters {
+    pub fn meters(&mut self, host: &impl Metrics, namespace: &str) -> Meters {
         let outcomes = [Outcome::Exempt, Outcome::Unauthorized, Outcome::Invalid, Outcome::Disabled, Outcome::Error];
         Meters {
             requests: outcomes.map(|outcome| (outcome, self.requests(host, outcome, NONE, NONE))),
@@ -131,7 +131,7 @@ impl Registry {
             evictions: self.counter(host, "allowance_evictions_total".to_owned()),
             floor_denied: self.counter(host, "allowance_floor_denied_total".to_owned()),
             tracked_keys: host.gauge("allowance_tracked_keys"),
-            geometry_kept: host.gauge("allowance_geometry_kept"),
+            geometry_kept: host.gauge(&format!("namespace=.={namespace};.;allowance_geometry_kept")),
             errors: Reason::ALL.map(|(reason, label)| {
                 (reason, self.counter(host, format!("reason=.={label};.;allowance_errors_total")))
             }),

@@ -108,14 +108,14 @@ fn another_size_of_the_table_waits_for_a_restart_and_says_so() {
     let configuration = |keys: u32| format!("max_tracked_keys: {keys}\n{}", unlisted("[{requests: 2, per: 300d}]"));
     let envoy = Envoy::with(&configuration(64)).concurrency(2).ecds().start();
     assert_eq!(envoy.get("/", &[("x-api-key", "k")]).status, 200);
-    assert_eq!(envoy.metric("allowance_geometry_kept", &[]), 0);
+    assert_eq!(envoy.metric("allowance_geometry_kept", &[("namespace", "default")]), 0);
     envoy.reconfigure(&configuration(6400)).unwrap();
-    assert_eq!(envoy.metric("allowance_geometry_kept", &[]), 1);
+    assert_eq!(envoy.metric("allowance_geometry_kept", &[("namespace", "default")]), 1);
     let warning = "max_tracked_keys stays 64 until a restart, not 6400: the table cannot be resized";
     envoy.wait_for_log(warning);
     assert_eq!(envoy.log().matches(warning).count(), 1, "once, not by every worker");
     let statuses = [(); 2].map(|()| envoy.get("/", &[("x-api-key", "k")]).status);
     assert_eq!(statuses, [200, 429], "the counts are still there");
     envoy.reconfigure(&configuration(64)).unwrap();
-    assert_eq!(envoy.metric("allowance_geometry_kept", &[]), 0);
+    assert_eq!(envoy.metric("allowance_geometry_kept", &[("namespace", "default")]), 0);
 }

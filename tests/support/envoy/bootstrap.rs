@@ -205,7 +205,7 @@ impl Builder {
             return text.clone();
         }
         let mut tags = String::new();
-        for tag in ["decision", "plan", "limit", "reason", "model", "kind", "consumer"] {
+        for tag in ["decision", "plan", "limit", "reason", "model", "kind", "consumer", "namespace"] {
             tags += &format!("  - {{tag_name: {tag}, regex: '({tag}=\\.=(.*?);\\.;)'}}\n");
         }
         let filter = if self.ecds { self.discovered_filter(dir) } else { self.filter(0) };
