@@ -17,19 +17,19 @@ use crate::caller::Identity;
 use crate::consumer::Directory;
 use crate::headers::Families;
 use crate::key::Sources;
-use crate::plan::{Limit, Plan};
-use crate::record::CounterId;
+use crate::plan::Plan;
 use crate::rule::RequestRule;
 use crate::table::Geometry;
 use document::Value;
 use language::{
-    Configuration, DenialSpec, FailureModeSpec, FormatSpec, HeaderFamily, LATER, LogSpec, PreflightSpec, UnlistedSpec,
+    Configuration, DenialSpec, FailureModeSpec, FormatSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec,
 };
 use plans::Everywhere;
 use reader::{Entries, Field};
+use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU64;
-use values::Name;
+use values::{NAME, Name};
 
 /// The message of a denial where the configuration has no other.
 pub const DEFAULT_MESSAGE: &str = "Exceeded the allowed number of requests";
@@ -149,7 +149,7 @@ impl Config {
     pub fn parse(bytes: &[u8]) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
         let config = match Value::parse(bytes) {
-            Ok(document) => reader::read::<Configuration>(&document, LATER, &mut mistakes)
+            Ok(document) => reader::read::<Configuration>(&document, GRAMMAR, &mut mistakes)
                 .given()
                 .map(|configuration| build(configuration, &mut mistakes)),
             Err(message) => {
@@ -164,12 +164,6 @@ impl Config {
                 Err(mistakes)
             }
         }
-    }
-
-    /// Every counter that a caller with these limits of its own can have under this configuration's rules.
-    #[must_use]
-    pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {
-        rules::counters(self, own)
     }
 }
 
@@ -272,4 +266,28 @@ fn exactly_one(path: &str, fields: &[(&str, bool)], mistakes: &mut Mistakes) -> 
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
     mistakes.add(path, format!("expected exactly one of {}, got {given}", names.join(", ")));
     None
+}
+
+/// The name of the item at `index` of a list: required, and different from all before it. `kind` is what one item is called, and the list.
+/// Empty where it is wrong.
+fn unique_name(
+    name: Field<Name>,
+    kind: (&str, &str),
+    index: usize,
+    names: &mut HashMap<String, usize>,
+    mistakes: &mut Mistakes,
+) -> String {
+    let (one, list) = kind;
+    let path = format!("{list}[{index}].name");
+    if name.is_absent() {
+        mistakes.add(path.as_str(), format!("expected {NAME}, got nothing"));
+    }
+    let Some(Name(name)) = name.given() else {
+        return String::new();
+    };
+    let first = *names.entry(name.clone()).or_insert(index);
+    if first != index {
+        mistakes.add(path, format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
+    }
+    name
 }

@@ -11,7 +11,7 @@ use crate::namespace::{Namespace, OpenError};
 use crate::record::{CounterId, Record};
 use crate::reply::{Exceeded, Form, Refusal, Reply};
 use crate::request::{Head, Request};
-use crate::rule::{self, Applied, Charging, Effect};
+use crate::rule::{self, Applied, Charging};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{self, Charge};
 use crate::terms::{Base, Book, Terms};
@@ -117,10 +117,7 @@ impl Gate {
         let book = Book::new(&config, registry, host);
         let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
         let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
-        let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
-            Effect::Charge { limits, .. } => limits.as_slice(),
-            Effect::Exempt => &[],
-        });
+        let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
         for limit in of_plans.chain(of_consumers).chain(of_rules) {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.

@@ -138,16 +138,9 @@ pub fn percent_decode(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
-        match escaped(rest) {
-            Some((byte, after)) => {
-                decoded.push(byte);
-                rest = after;
-            }
-            None => {
-                decoded.push(byte);
-                rest = after;
-            }
-        }
+        let (byte, after) = escaped(rest).unwrap_or((byte, after));
+        decoded.push(byte);
+        rest = after;
     }
     decoded
 }

@@ -36,6 +36,26 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The limits that come on top; none of an exemption.
+    #[must_use]
+    pub fn limits(&self) -> &[Limit] {
+        match self {
+            Self::Charge { limits, .. } => limits,
+            Self::Exempt => &[],
+        }
+    }
+
+    /// Index of the plan that takes the place of the caller's own, if one does.
+    #[must_use]
+    pub fn plan(&self) -> Option<usize> {
+        match self {
+            Self::Charge { plan, .. } => *plan,
+            Self::Exempt => None,
+        }
+    }
+}
+
 /// Which requests a rule is for: those that match everything that is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matcher {

@@ -6,7 +6,7 @@ use crate::headers::{self, Families, Field};
 use crate::metrics::{Metric, Metrics, NONE, Outcome, Registry};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
-use crate::rule::{Charging, Effect};
+use crate::rule::Charging;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -60,15 +60,9 @@ impl Book {
         let mut base = HashMap::new();
         for (index, Plan { name, limits, .. }) in config.plans.iter().enumerate() {
             registry.requests(host, Outcome::Allowed, name, NONE);
-            let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
-                Effect::Charge { limits, .. } => limits.as_slice(),
-                Effect::Exempt => &[],
-            });
+            let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
             // Where readings of a path disagree, the limits of a rule's plan come on top of another's.
-            let of_rule_plans = config.rules.iter().filter_map(|rule| match rule.effect {
-                Effect::Charge { plan: Some(plan), .. } => config.plans.get(plan),
-                _ => None,
-            });
+            let of_rule_plans = config.rules.iter().filter_map(|rule| config.plans.get(rule.effect.plan()?));
             for limit in limits.iter().chain(of_rules).chain(of_rule_plans.flat_map(|plan| &plan.limits)) {
                 registry.requests(host, refused(limit), name, &limit.label);
             }
@@ -83,16 +77,12 @@ impl Book {
                 base.insert(Base::Consumer(index), Rc::new(terms));
             }
         }
-        let limits = config.rules.iter().map(|rule| match &rule.effect {
-            Effect::Charge { limits, .. } => limits.clone(),
-            Effect::Exempt => Vec::new(),
-        });
+        let rules = config.rules.iter().map(|rule| rule.effect.limits().to_vec()).collect();
         // An earlier filter can name another plan for the same caller from one request to the next.
         let names_plans = config.identity.as_ref().is_some_and(|identity| identity.plan.is_some());
         let any: Vec<Limit> = config.plans.iter().flat_map(|plan| plan.limits.clone()).collect();
-        let counters =
-            config.plans.iter().map(|plan| config.counters(if names_plans { &any } else { &plan.limits }).into());
-        let (rules, counters) = (limits.collect(), counters.collect());
+        let of_plan = |plan: &Plan| config.counters(if names_plans { &any } else { &plan.limits }).into();
+        let counters = config.plans.iter().map(of_plan).collect();
         Self { expose, registry, base, rules, counters, ruled: RefCell::default() }
     }
 

@@ -6,7 +6,7 @@ use super::language::{
 };
 use super::plans::{self, Everywhere};
 use super::reader::{Field, child};
-use super::values::{MetadataKey, NAME, Name};
+use super::values::{MetadataKey, Name};
 use crate::caller::{Identity, Place};
 use crate::consumer::{Consumer, Directory, ListedKey};
 use crate::key::{KeyHash, Several, Source, Sources};
@@ -115,19 +115,7 @@ pub(super) fn consumers(
             continue;
         };
         let path = format!("consumers[{index}]");
-        if spec.name.is_absent() {
-            mistakes.add(child(&path, "name"), format!("expected {NAME}, got nothing"));
-        }
-        let name = spec.name.given().map_or_else(String::new, |Name(name)| name);
-        match names.get(&name) {
-            Some(first) if !name.is_empty() => mistakes.add(
-                child(&path, "name"),
-                format!("expected a name that no other consumer has, got {name:?} as in consumers[{first}]"),
-            ),
-            _ => {
-                names.insert(name.clone(), index);
-            }
-        }
+        let name = super::unique_name(spec.name, ("consumer", "consumers"), index, &mut names, mistakes);
         if with_keys && (spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty())) {
             mistakes.add(child(&path, "keys"), "expected at least one key, got nothing");
         }

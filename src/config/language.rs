@@ -1,6 +1,6 @@
 //! The configuration language: its objects, fields and the values they take. What they mean together is in [`super`].
 
-use super::reader::{Entries, Field, Later};
+use super::reader::{Entries, Field, Grammar};
 use super::values::{
     CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Message, MetadataKey, Method, Name, ParameterName,
     Path, Per, Shares, Status, Suffix, TrackedKeys, Units,
@@ -9,8 +9,18 @@ use crate::key::KeyHash;
 #[cfg(test)]
 use schemars::JsonSchema;
 
+/// What the reader has to know of this language besides its types.
+pub(super) const GRAMMAR: Grammar = Grammar { later: LATER, is_secret };
+
+/// Whether a key, or its hash, may stand at a path by mistake.
+fn is_secret(path: &str) -> bool {
+    let consumer = path == "consumers" || (path.starts_with("consumers[") && !path.contains('.'));
+    let key = path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| path.ends_with(field));
+    consumer || key
+}
+
 /// What later versions bring.
-pub(super) const LATER: Later = &[
+const LATER: &[(&str, &[&str])] = &[
     ("LimitSpec", &["tokens", "count", "reserve"]),
     ("DenialSpec", &["retry_jitter", "template"]),
     ("FormatSpec", &["openai", "anthropic", "gemini", "mistral", "problem"]),

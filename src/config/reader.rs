@@ -31,13 +31,19 @@ pub(super) struct Entries<T>(pub(super) Vec<(String, Field<T>)>);
 
 const NOT_YET: &str = "not supported by this version";
 
-/// Fields and words of the language that this version does not have yet, by the Rust name of their type.
-pub(super) type Later = &'static [(&'static str, &'static [&'static str])];
+/// What there is to know of a language besides its types.
+#[derive(Clone, Copy)]
+pub(super) struct Grammar {
+    /// Fields and words that this version does not have yet, by the Rust name of their type.
+    pub(super) later: &'static [(&'static str, &'static [&'static str])],
+    /// Whether what stands at a path may be a secret: then no mistake says it.
+    pub(super) is_secret: fn(&str) -> bool,
+}
 
 /// Reads `T`; every mistake goes to `mistakes`.
-pub(super) fn read<T: DeserializeOwned>(value: &Value, later: Later, mistakes: &mut Mistakes) -> Field<T> {
+pub(super) fn read<T: DeserializeOwned>(value: &Value, grammar: Grammar, mistakes: &mut Mistakes) -> Field<T> {
     let noted = RefCell::new(std::mem::take(&mut mistakes.0));
-    let reader = Reader { value, path: String::new(), later, mistakes: &noted };
+    let reader = Reader { value, path: String::new(), grammar, mistakes: &noted };
     let field = Field::deserialize(reader).unwrap_or(Field::Wrong);
     mistakes.0 = noted.into_inner();
     field
@@ -106,7 +112,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
 struct Reader<'a> {
     value: &'a Value,
     path: String,
-    later: Later,
+    grammar: Grammar,
     mistakes: &'a RefCell<Vec<Mistake>>,
 }
 
@@ -127,19 +133,17 @@ impl<'a> Reader<'a> {
 
     /// Whether a field or a word of the type `name` comes with a later version.
     fn is_later(&self, name: &str, word: &str) -> bool {
-        self.later.iter().any(|(of, later)| *of == name && later.contains(&word))
+        self.grammar.later.iter().any(|(of, later)| *of == name && later.contains(&word))
     }
 
     fn at(&self, path: String, value: &'a Value) -> Self {
-        Self { value, path, later: self.later, mistakes: self.mistakes }
+        Self { value, path, grammar: self.grammar, mistakes: self.mistakes }
     }
 
-    /// Whether a key, or its hash, may stand here by mistake: then what stands here is not said.
+    /// Whether what stands here may be a secret.
     fn is_secret(&self) -> bool {
-        let consumer = self.path == "consumers" || (self.path.starts_with("consumers[") && !self.path.contains('.'));
-        let key = self.path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| self.path.ends_with(field));
         let said = matches!(self.value, Value::Text(_) | Value::Integer(_) | Value::Fraction(_));
-        said && (consumer || key)
+        said && (self.grammar.is_secret)(&self.path)
     }
 
     fn unexpected(&self) -> Unexpected<'a> {
@@ -178,8 +182,8 @@ impl<'a> Reader<'a> {
             } else if self.is_later(name, key) {
                 self.note(path, NOT_YET.to_owned());
             } else {
-                // The hash of a key, where a space is missing behind a colon.
-                let path = if self.path.contains(".keys") { self.path.clone() } else { path };
+                // The name itself may be one, where a space is missing behind a colon.
+                let path = if (self.grammar.is_secret)(&path) { self.path.clone() } else { path };
                 self.note(path, format!("unknown field, expected one of {}", fields.unwrap_or_default().join(", ")));
             }
         }

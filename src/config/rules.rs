@@ -3,7 +3,6 @@
 use super::language::{HeaderMatchSpec, MatchSpec, PathSpec, RuleSpec};
 use super::plans::{self, Everywhere};
 use super::reader::{Field, child};
-use super::values::{NAME, Name};
 use super::{Config, Mistakes};
 use crate::plan::{Limit, MAX_LIMITS, Plan};
 use crate::record::CounterId;
@@ -23,16 +22,7 @@ pub(super) fn rules(
             continue;
         };
         let path = format!("rules[{index}]");
-        if spec.name.is_absent() {
-            mistakes.add(child(&path, "name"), format!("expected {NAME}, got nothing"));
-        }
-        let name = spec.name.given().map_or_else(String::new, |Name(name)| name);
-        if let Some(first) = names.insert(name.clone(), index).filter(|_| !name.is_empty()) {
-            mistakes.add(
-                child(&path, "name"),
-                format!("expected a name that no other rule has, got {name:?} as in rules[{first}]"),
-            );
-        }
+        let name = super::unique_name(spec.name, ("rule", "rules"), index, &mut names, mistakes);
         if spec.r#match.is_absent() {
             mistakes.add(child(&path, "match"), "expected which requests the rule is for ({} for all), got nothing");
         }
@@ -124,7 +114,7 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
         plans.chain(own)
     };
     for (caller, limits) in callers() {
-        let counters = counters(config, limits).len();
+        let counters = config.counters(limits).len();
         // Too many of its own has been said already.
         if counters > MAX_LIMITS && limits.len() <= MAX_LIMITS {
             mistakes.add(
@@ -164,21 +154,14 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
     }
 }
 
-/// Every counter that a caller with these limits of its own can have: with each rule's limits, and those of plans that rules put in place.
-pub(crate) fn counters(config: &Config, own: &[Limit]) -> Vec<CounterId> {
-    let mut seen = HashSet::new();
-    let mut counters = Vec::new();
-    let of_rules = config.rules.iter().flat_map(|rule| match &rule.effect {
-        Effect::Exempt => [[].as_slice(), [].as_slice()],
-        Effect::Charge { plan, limits, .. } => {
-            let plan = plan.and_then(|plan| config.plans.get(plan));
-            [limits.as_slice(), plan.map(|plan| plan.limits.as_slice()).unwrap_or_default()]
-        }
-    });
-    for limit in own.iter().chain(of_rules.flatten()) {
-        if seen.insert(limit.id) {
-            counters.push(limit.id);
-        }
+impl Config {
+    /// Every counter that a caller with these limits of its own can have: with each rule's limits, and those of plans that rules put in place.
+    #[must_use]
+    pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {
+        let of_rules = self.rules.iter().flat_map(|rule| rule.effect.limits());
+        let of_plans = self.rules.iter().filter_map(|rule| self.plans.get(rule.effect.plan()?));
+        let mut seen = HashSet::new();
+        let all = own.iter().chain(of_rules).chain(of_plans.flat_map(|plan| &plan.limits));
+        all.map(|limit| limit.id).filter(|id| seen.insert(*id)).collect()
     }
-    counters
 }
