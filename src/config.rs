@@ -26,7 +26,6 @@ use language::{
 };
 use plans::Everywhere;
 use reader::{Entries, Field};
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use values::{NAME, Name};
@@ -149,7 +148,7 @@ impl Config {
     pub fn parse(bytes: &[u8]) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
         let config = match Value::parse(bytes) {
-            Ok(document) => reader::read::<Configuration>(&document, GRAMMAR, &mut mistakes)
+            Ok(document) => reader::read::<Configuration<'_>>(document, GRAMMAR, &mut mistakes)
                 .given()
                 .map(|configuration| build(configuration, &mut mistakes)),
             Err(message) => {
@@ -174,7 +173,7 @@ impl Mistakes {
 }
 
 /// Puts together what was read. Where something is wrong, a placeholder stands in: the caller throws the result away.
-fn build(from: Configuration, mistakes: &mut Mistakes) -> Config {
+fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
     if from.plans.is_absent() || matches!(&from.plans, Field::Given(Entries(entries)) if entries.is_empty()) {
         mistakes.add("plans", "expected at least one plan, got nothing");
     }
@@ -268,26 +267,25 @@ fn exactly_one(path: &str, fields: &[(&str, bool)], mistakes: &mut Mistakes) -> 
     None
 }
 
-/// The name of the item at `index` of a list: required, and different from all before it. `kind` is what one item is called, and the list.
-/// Empty where it is wrong.
+/// The name of the item at `index` of a list: required, and different from all before it; `known` finds the first of a name. `kind` is what
+/// one item is called, and the list. Empty where it is wrong.
 fn unique_name(
     name: Field<Name>,
     kind: (&str, &str),
     index: usize,
-    names: &mut HashMap<String, usize>,
+    known: impl FnOnce(&str) -> Option<usize>,
     mistakes: &mut Mistakes,
 ) -> String {
     let (one, list) = kind;
-    let path = format!("{list}[{index}].name");
+    let path = || format!("{list}[{index}].name");
     if name.is_absent() {
-        mistakes.add(path.as_str(), format!("expected {NAME}, got nothing"));
+        mistakes.add(path(), format!("expected {NAME}, got nothing"));
     }
     let Some(Name(name)) = name.given() else {
         return String::new();
     };
-    let first = *names.entry(name.clone()).or_insert(index);
-    if first != index {
-        mistakes.add(path, format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
+    if let Some(first) = known(&name) {
+        mistakes.add(path(), format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
     }
     name
 }

@@ -42,6 +42,7 @@ pub mod filter;
 pub mod gate;
 pub mod headers;
 mod host;
+mod index;
 pub mod key;
 pub mod limiter;
 pub mod metrics;

@@ -73,7 +73,7 @@ impl Book {
                 for limit in own {
                     registry.requests(host, refused(limit), &plan.name, &limit.label);
                 }
-                let terms = Terms::new(&plan.name, own.clone(), &registry, expose);
+                let terms = Terms::new(&plan.name, own.to_vec(), &registry, expose);
                 base.insert(Base::Consumer(index), Rc::new(terms));
             }
         }

@@ -22,7 +22,11 @@ pub(super) fn rules(
             continue;
         };
         let path = format!("rules[{index}]");
-        let name = super::unique_name(spec.name, ("rule", "rules"), index, &mut names, mistakes);
+        let known = |name: &str| {
+            let first = *names.entry(name.to_owned()).or_insert(index);
+            (first != index).then_some(first)
+        };
+        let name = super::unique_name(spec.name, ("rule", "rules"), index, known, mistakes);
         if spec.r#match.is_absent() {
             mistakes.add(child(&path, "match"), "expected which requests the rule is for ({} for all), got nothing");
         }
