@@ -6,22 +6,17 @@ use crate::unlisted;
 
 /// An upstream with these headers on its responses: Envoy's own, set before the filter sees them.
 fn upstream(configuration: &str, headers: &[(&str, &str)]) -> Builder {
-    let lines: String = headers
-        .iter()
-        .map(|(name, value)| {
-            format!("        - {{header: {{key: {name}, value: '{value}'}}, append_action: APPEND_IF_EXISTS_OR_ADD}}\n")
-        })
-        .collect();
-    let add = if lines.is_empty() { String::new() } else { format!("    response_headers_to_add:\n{lines}") };
-    Envoy::with(configuration).routes(
-        &format!(
-            r#"- match: {{prefix: /}}
-{}    direct_response: {{status: 200, body: {{inline_string: "upstream\n"}}}}
+    let lines = headers.iter().map(|(name, value)| {
+        format!("{{header: {{key: {name}, value: '{value}'}}, append_action: APPEND_IF_EXISTS_OR_ADD}}")
+    });
+    let lines: Vec<String> = lines.collect();
+    Envoy::with(configuration).routes(&format!(
+        r#"- match: {{prefix: /}}
+  response_headers_to_add: [{}]
+  direct_response: {{status: 200, body: {{inline_string: "upstream\n"}}}}
 "#,
-            add.replace("    response", "  response").replace("        - ", "    - ")
-        )
-        .replace("    direct_response", "  direct_response"),
-    )
+        lines.join(", ")
+    ))
 }
 
 const LIMITS: &str = "[{requests: 10, per: 300d, algorithm: token_bucket}]";

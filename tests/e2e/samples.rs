@@ -64,6 +64,30 @@ fn every_envoy_configuration_loads() {
     }
 }
 
+/// What differs from one time to the next, blotted out: times to the millisecond, and Envoy's names for requests.
+fn timeless(text: &str) -> String {
+    const CHANGING: [&str; 6] = [
+        "date",
+        "retry-after-ms",
+        "anthropic-ratelimit-requests-reset",
+        "request-id",
+        "x-request-id",
+        "grpc-status-details-bin",
+    ];
+    let lines = text.lines().map(|line| match line.split_once(": ") {
+        Some((name, _)) if CHANGING.contains(&name) => format!("{name}: …"),
+        _ => between(&between(line, "\"request_id\":\""), "\"retryDelay\":\""),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The text without what stands between `start` and the next quote.
+fn between(text: &str, start: &str) -> String {
+    let Some((before, after)) = text.split_once(start) else { return text.to_owned() };
+    let (_, rest) = after.split_once('"').unwrap();
+    format!("{before}{start}…\"{rest}")
+}
+
 /// Status line, headers and body as `curl -i` prints them; the date is Envoy's own.
 fn printed(response: &crate::support::http::Response) -> String {
     let status = match response.status {
@@ -74,9 +98,7 @@ fn printed(response: &crate::support::http::Response) -> String {
     let headers: String = response
         .headers
         .iter()
-        .map(|(name, value)| {
-            format!("{name}: {}\n", if name == "date" { "…" } else { std::str::from_utf8(value).unwrap() })
-        })
+        .map(|(name, value)| format!("{name}: {}\n", std::str::from_utf8(value).unwrap()))
         .collect();
     format!("HTTP/1.1 {status}\n{headers}\n{}", response.text())
 }
@@ -84,11 +106,6 @@ fn printed(response: &crate::support::http::Response) -> String {
 #[test]
 fn the_first_screen_of_the_readme_is_what_comes_back() {
     let envoy = Envoy::with_bootstrap(&sample(&root().join("envoy/envoy.yaml"))).start();
-    let shown = &blocks("console")[0];
-    let shown: Vec<String> = shown
-        .lines()
-        .map(|line| if line.starts_with("date: ") { "date: …".to_owned() } else { line.to_owned() })
-        .collect();
     let mut connection = envoy.connect();
     let mut came = String::new();
     for _ in 0..2 {
@@ -97,5 +114,96 @@ fn the_first_screen_of_the_readme_is_what_comes_back() {
         came += &printed(&response);
         came += "\n";
     }
-    assert_eq!(came.trim_end(), shown.join("\n"));
+    assert_eq!(timeless(came.trim_end()), timeless(blocks("console")[0].trim_end()));
+}
+
+/// A denial in every dialect: what was asked for, type and body of the answer, and where they tell more than the common ones the headers.
+#[test]
+fn the_dialects_of_the_readme_are_what_comes_back() {
+    let configuration = "unlisted: {plan: free}
+plans: {free: {limits: [{requests: 1, per: 1h, algorithm: token_bucket}]}}
+rules:
+  - {name: mistral, match: {path: {prefix: /mistral}}, format: mistral}
+  - {name: text, match: {path: {prefix: /text}}, format: text}
+";
+    let envoy = Envoy::with(configuration).start();
+    let mut came = String::new();
+    let mut key = 0;
+    for (path, header) in [
+        ("/v1/chat/completions", None),
+        ("/openai/deployments/gpt/chat/completions", None),
+        ("/v1/messages", None),
+        ("/v1/models/gemini-2.5-flash:generateContent", None),
+        ("/mistral/v1/chat/completions", None),
+        ("/orders", Some(("accept", "application/problem+json"))),
+        ("/orders", None),
+        ("/text/orders", None),
+        ("/orders.Orders/Get", Some(("content-type", "application/grpc"))),
+    ] {
+        key += 1;
+        let name = format!("key-{key}");
+        let headers: Vec<(&str, &str)> = [("x-api-key", name.as_str())].into_iter().chain(header).collect();
+        let mut connection = envoy.connect();
+        connection.request("POST", path, &headers);
+        let denied = connection.request("POST", path, &headers);
+        came += &format!("POST {path}\n");
+        came += &header.map(|(name, value)| format!("{name}: {value}\n")).unwrap_or_default();
+        came += &format!("    {} {}\n", denied.status, denied.header("content-type").unwrap());
+        let own = denied
+            .headers
+            .iter()
+            .filter(|(name, _)| ["request-id", "x-request-id"].contains(&name.as_str()) || name.starts_with("grpc-"));
+        for (name, value) in own {
+            came += &format!("{name}: {}\n", std::str::from_utf8(value).unwrap());
+        }
+        came += &format!("{}\n", denied.text());
+    }
+    let came = came.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        timeless(&came),
+        timeless(blocks("text").iter().find(|b| b.starts_with("POST")).map_or("", |b| b.trim_end())),
+        "{came}"
+    );
+}
+
+/// Each family on the response to the first of ten requests.
+#[test]
+fn the_header_families_of_the_readme_are_what_comes_back() {
+    let configuration = "headers: [ratelimit, x-ratelimit, provider]
+unlisted: {plan: free}
+plans: {free: {limits: [{requests: 10, per: 1m, algorithm: token_bucket}, {requests: 5000, per: 300d}]}}
+rules: [{name: mistral, match: {path: {prefix: /mistral}}, format: mistral}]
+";
+    let envoy = Envoy::with(configuration).start();
+    let mut came = String::new();
+    for (family, path) in [
+        ("ratelimit", "/"),
+        ("x-ratelimit", "/"),
+        ("provider", "/v1/chat/completions"),
+        ("provider", "/openai/deployments/gpt/chat/completions"),
+        ("provider", "/v1/messages"),
+        ("provider", "/mistral/v1/chat/completions"),
+    ] {
+        let response = envoy.get(path, &[("x-api-key", &format!("{family}{path}"))]);
+        came += &match family {
+            "provider" => format!("{family}, {path}\n"),
+            family => format!("{family}\n"),
+        };
+        let start = if path.contains("messages") { "anthropic-" } else { family.trim_start_matches("provider") };
+        let common = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        let fields = response.headers.iter().filter(|(name, _)| {
+            name.starts_with(start)
+                && name.contains("ratelimit")
+                && (family != "provider" || (!common.contains(&name.as_str()) && !name.starts_with("ratelimit")))
+        });
+        for (name, value) in fields {
+            came += &format!("{name}: {}\n", std::str::from_utf8(value).unwrap());
+        }
+    }
+    let came = came.trim_end();
+    assert_eq!(
+        timeless(came),
+        timeless(blocks("text").iter().find(|b| b.starts_with("ratelimit\n")).map_or("", |b| b.trim_end())),
+        "{came}"
+    );
 }

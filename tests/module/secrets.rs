@@ -14,7 +14,8 @@ fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 fn neither_a_key_nor_its_hash_is_in_shared_data_logs_metrics_or_replies() {
     let shared = Arc::new(SharedData::default());
     let configuration = format!(
-        r#"{{"unlisted": {{"plan": "free"}}, "plans": {{"free": {{"limits": [{{"requests": 1, "per": "1h"}}]}}}},
+        r#"{{"partition_key": true, "denial": {{"template": "{{consumer}} {{plan}}"}}, "headers": ["ratelimit", "provider"],
+            "unlisted": {{"plan": "free"}}, "plans": {{"free": {{"limits": [{{"requests": 1, "per": "1h"}}]}}}},
             "consumers": [{{"name": "acme", "plan": "free", "keys": ["{ABC}"]}}]}}"#
     );
     let mut instance = with(Options { log_level: LogLevel::Trace, ..Options::new(configuration) }, &shared);
