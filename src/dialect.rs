@@ -1,7 +1,7 @@
 //! Dialects: how one provider's API writes a refusal, so that its SDKs understand it.
 //!
 //! A provider is one file below this one: how requests to it are recognised, the envelope, its own header fields. Adding one is that file and
-//! a line in [`ALL`].
+//! a line in the table `ALL`.
 
 mod anthropic;
 mod azure;
