@@ -103,9 +103,9 @@ macro_rules! object {
             $($(#[$field_doc:meta])* $field_visible:vis $field:ident: Field<$value:ty>,)*
         }
     ) => {
-        $(#[$doc])*
         #[derive(Debug, Default)]
-        #[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
+        #[cfg_attr(test, derive(JsonSchema), schemars(default, deny_unknown_fields))]
+        $(#[$doc])*
         $visible struct $object $(<$lifetime>)? {
             $($(#[$field_doc])* $field_visible $field: Field<$value>,)*
         }
