@@ -4,6 +4,7 @@
 //! mistakes are reported at once, each with path, what was expected and what was there.
 
 mod callers;
+mod denial;
 mod document;
 mod language;
 mod plans;
@@ -15,15 +16,15 @@ mod values;
 
 use crate::caller::Identity;
 use crate::consumer::Directory;
+use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
 use crate::plan::Plan;
 use crate::rule::RequestRule;
 use crate::table::Geometry;
+use crate::template::Template;
 use document::Value;
-use language::{
-    Configuration, DenialSpec, FailureModeSpec, FormatSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec,
-};
+use language::{Configuration, FailureModeSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec};
 use plans::Everywhere;
 use reader::{Entries, Field};
 use std::fmt;
@@ -62,6 +63,8 @@ pub struct Config {
     pub denial: Denial,
     /// Which fields allowed responses carry.
     pub headers: Families,
+    /// Whether `ratelimit` fields name the caller's partition of the quota, by a keyed hash.
+    pub partition_key: bool,
     /// Whether CORS preflight requests without a key pass.
     pub exempt_preflights: bool,
     /// What happens to a request when the filter itself cannot decide.
@@ -88,22 +91,18 @@ pub struct Unlisted {
 pub struct Denial {
     /// HTTP status, 400 … 599.
     pub status: u16,
-    /// The form of a reply's body.
+    /// The dialect of every refusal.
     pub format: Format,
     /// The sentence before the facts.
     pub message: String,
+    /// The whole message, in place of sentence and facts, where there is a time to wait.
+    pub template: Option<Template>,
+    /// Names and texts of the operator's own beside the message.
+    pub members: Vec<(String, Template)>,
+    /// By how much waits are told longer than they are, at most, in millionths.
+    pub retry_jitter: u32,
     /// Whether clients are told the names of plans and limits, and the limit's numbers.
     pub expose: bool,
-}
-
-/// The form of a reply's body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// JSON.
-    #[default]
-    Json,
-    /// The message alone.
-    Text,
 }
 
 /// What happens to a request when the filter itself cannot decide.
@@ -204,8 +203,9 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         anonymous,
         rules: rules::rules(from.rules, &plans, everywhere, mistakes),
         plans,
-        denial: Denial::from(from.denial.given().unwrap_or_default()),
+        denial: denial::denial(from.denial.given().unwrap_or_default(), mistakes),
         headers: families(from.headers),
+        partition_key: from.partition_key == Field::Given(true),
         exempt_preflights: !matches!(from.preflight, Field::Given(PreflightSpec::Count)),
         failure_mode: match from.failure_mode.given() {
             Some(FailureModeSpec::Deny) => FailureMode::Deny,
@@ -229,23 +229,9 @@ fn unlisted(spec: UnlistedSpec, plans: &[Plan], mistakes: &mut Mistakes) -> Opti
     Some(Unlisted { plan: plans::index("unlisted.plan", spec.plan, plans, mistakes)?, address_plan })
 }
 
-impl From<DenialSpec> for Denial {
-    fn from(spec: DenialSpec) -> Self {
-        Self {
-            status: spec.status.given().map_or(429, |status| status.0),
-            format: match spec.format.given() {
-                Some(FormatSpec::Text) => Format::Text,
-                Some(FormatSpec::Auto | FormatSpec::Json) | None => Format::Json,
-            },
-            message: spec.message.given().map_or_else(|| DEFAULT_MESSAGE.to_owned(), |message| message.0),
-            expose: spec.expose != Field::Given(false),
-        }
-    }
-}
-
 fn families(spec: Field<Vec<Field<HeaderFamily>>>) -> Families {
     let Some(list) = spec.given() else {
-        return Families { ratelimit: true, x_ratelimit: false };
+        return Families { ratelimit: true, ..Families::default() };
     };
     let has = |family: fn(&HeaderFamily) -> bool| {
         list.iter().any(|field| matches!(field, Field::Given(given) if family(given)))
@@ -253,6 +239,7 @@ fn families(spec: Field<Vec<Field<HeaderFamily>>>) -> Families {
     Families {
         ratelimit: has(|family| matches!(family, HeaderFamily::Ratelimit)),
         x_ratelimit: has(|family| matches!(family, HeaderFamily::XRatelimit)),
+        provider: has(|family| matches!(family, HeaderFamily::Provider)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration language: its objects, fields and the values they take. What they mean together is in [`super`].
 
+use super::denial::{FormatSpec, Fraction, TemplateText};
 use super::reader::{Entries, Field, Grammar, Items, object, words};
 use super::values::{
     CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Message, MetadataKey, Method, Name, ParameterName,
@@ -20,13 +21,7 @@ fn is_secret(path: &str) -> bool {
 }
 
 /// What later versions bring.
-const LATER: &[(&str, &[&str])] = &[
-    ("LimitSpec", &["tokens", "count", "reserve"]),
-    ("DenialSpec", &["retry_jitter", "template"]),
-    ("FormatSpec", &["openai", "anthropic", "gemini", "mistral", "problem"]),
-    ("HeaderFamily", &["provider"]),
-    ("MatchSpec", &["model"]),
-];
+const LATER: &[(&str, &[&str])] = &[("LimitSpec", &["tokens", "count", "reserve"]), ("MatchSpec", &["model"])];
 
 object! {
     /// The whole configuration.
@@ -42,6 +37,7 @@ object! {
         pub(super) rules: Field<Vec<Field<RuleSpec>>>,
         pub(super) denial: Field<DenialSpec>,
         pub(super) headers: Field<Vec<Field<HeaderFamily>>>,
+        pub(super) partition_key: Field<bool>,
         pub(super) preflight: Field<PreflightSpec>,
         pub(super) shadow: Field<bool>,
         pub(super) failure_mode: Field<FailureModeSpec>,
@@ -179,6 +175,7 @@ object! {
         pub(super) cost: Field<Units>,
         pub(super) plan: Field<Name>,
         pub(super) limits: Field<Vec<Field<LimitSpec>>>,
+        pub(super) format: Field<FormatSpec>,
     }
 }
 
@@ -218,15 +215,10 @@ object! {
         pub(super) status: Field<Status>,
         pub(super) format: Field<FormatSpec>,
         pub(super) message: Field<Message>,
+        pub(super) template: Field<TemplateText>,
+        pub(super) members: Field<Entries<TemplateText>>,
+        pub(super) retry_jitter: Field<Fraction>,
         pub(super) expose: Field<bool>,
-    }
-}
-
-words! {
-    pub(super) enum FormatSpec {
-        Auto = "auto",
-        Json = "json",
-        Text = "text",
     }
 }
 
@@ -234,6 +226,7 @@ words! {
     pub(super) enum HeaderFamily {
         Ratelimit = "ratelimit",
         XRatelimit = "x-ratelimit",
+        Provider = "provider",
     }
 }
 

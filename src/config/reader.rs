@@ -361,6 +361,24 @@ impl<'a> Reader<'a, '_> {
         number.ok_or_else(|| self.refuse(&format_args!("a whole number from {from} to {to}")))
     }
 
+    /// A number between 0 and 1, in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    pub(super) fn fraction(self) -> Result<u32, Refused> {
+        const MILLIONTHS: f64 = 1e6;
+        let number = match &self.value {
+            // Also those who start with a digit, as numbers do in YAML: no infinity and the like.
+            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+            Value::Integer(0) => Some(0.0),
+            Value::Integer(1) => Some(1.0),
+            Value::Fraction(number) => Some(*number),
+            _ => None,
+        };
+        let Some(number) = number.filter(|number| (0.0..=1.0).contains(number)) else {
+            return Err(self.refuse(&"a number from 0 to 1"));
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        Ok((number * MILLIONTHS).round() as u32)
+    }
+
     /// One of some words; `name` is the choice's.
     pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<T, Refused> {
         let Value::Text(text) = &self.value else {

@@ -33,8 +33,12 @@ pub(super) fn rules(
         let matcher =
             spec.r#match.given().map(|spec| matcher(spec, &child(&path, "match"), mistakes)).unwrap_or_default();
         let exempt = spec.exempt == Field::Given(true);
-        let charges =
-            [("cost", spec.cost.is_absent()), ("plan", spec.plan.is_absent()), ("limits", spec.limits.is_absent())];
+        let charges = [
+            ("cost", spec.cost.is_absent()),
+            ("plan", spec.plan.is_absent()),
+            ("limits", spec.limits.is_absent()),
+            ("format", spec.format.is_absent()),
+        ];
         for (field, _) in charges.into_iter().filter(|(_, absent)| exempt && !absent) {
             mistakes.add(child(&path, field), "expected nothing beside exempt: true");
         }
@@ -54,7 +58,8 @@ pub(super) fn rules(
         } else {
             Effect::Charge { cost: spec.cost.given().map_or(1, |cost| cost.0.get()), plan, limits }
         };
-        rules.push(RequestRule { name: name.into(), matcher, effect });
+        let format = spec.format.given().map(|format| format.0);
+        rules.push(RequestRule { name: name.into(), matcher, effect, format });
     }
     rules
 }
