@@ -94,3 +94,40 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn the_first_item_of_every_key_is_found_and_nothing_else(
+            keys in prop::collection::vec(0..200_u8, 0..300), room in 0..300_usize,
+        ) {
+            let mut index = Index::with_capacity(room);
+            let mut firsts: HashMap<u8, usize> = HashMap::new();
+            for (item, key) in keys.iter().enumerate() {
+                index.add(key, item);
+                firsts.entry(*key).or_insert(item);
+            }
+            for key in 0..=u8::MAX {
+                let found = index.find(&key, |item| keys.get(item) == Some(&key));
+                prop_assert_eq!(found, firsts.get(&key).copied());
+            }
+        }
+
+        #[test]
+        fn items_fit_into_the_room_that_was_asked_for(items in 1..2000_usize) {
+            let mut index = Index::with_capacity(items);
+            let slots = index.slots.len();
+            for item in 0..items {
+                index.add(&item, item);
+            }
+            prop_assert_eq!(index.slots.len(), slots);
+            let needed = items.saturating_add(items.div_ceil(3));
+            prop_assert!(slots <= 8 || slots / 2 < needed, "{} slots for {}", slots, items);
+        }
+    }
+}

@@ -40,7 +40,7 @@ pub(super) fn rules(
         }
         let plan = match spec.plan {
             Field::Absent => None,
-            plan => plans::index(&child(&path, "plan"), plan, plans, mistakes),
+            plan => plans::index(child(&path, "plan"), plan, plans, mistakes),
         };
         let limits = plans::limits(
             spec.limits.given().unwrap_or_default(),
