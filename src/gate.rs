@@ -268,7 +268,7 @@ impl Gate {
             Place::Own(key) => {
                 let changed = store::change(host, key, |bytes| {
                     let (record, malformed) = match Record::decode(bytes) {
-                        Ok(record) => (record.refreshed(rule), false),
+                        Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
                     let mut charged = limiter::decide(&record, &terms.limits, cost, now);
