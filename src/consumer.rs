@@ -61,7 +61,9 @@ impl Directory {
 
     /// Adds a consumer. Of several with the same name the first is found; the configuration refuses that.
     pub fn add(&mut self, consumer: Consumer) {
-        self.names.add(&*consumer.name, self.consumers.len());
+        if self.by_name(consumer.name.as_bytes()).is_none() {
+            self.names.add(&*consumer.name, self.consumers.len());
+        }
         self.consumers.push(consumer);
     }
 

@@ -105,10 +105,4 @@ impl<'a> Object<'a> {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that meets the unexpected may panic"
-)]
 mod tests;

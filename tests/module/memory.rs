@@ -46,8 +46,10 @@ fn as_struct(consumers: usize) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// Both forms, by the name of each, for a number of consumers.
-const FORMS: [(&str, fn(usize) -> Vec<u8>); 2] = [("JSON", as_json), ("Struct", as_struct)];
+/// Makes a configuration with so many consumers.
+type Form = fn(usize) -> Vec<u8>;
+
+const FORMS: [(&str, Form); 2] = [("JSON", as_json), ("Struct", as_struct)];
 
 fn configured(configuration: &[u8]) -> Instance {
     let shared = Arc::new(SharedData::default());
