@@ -15,14 +15,20 @@ PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLO
 	ALLOWANCE_NODE=$$(.make/node.sh) && export ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE \
 	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
+# What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
+EMPTY           := target/bench/empty.wasm
+STRAIGHTFORWARD := target/bench/straightforward.wasm
+BENCH = ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_EMPTY_WASM="$(CURDIR)/$(EMPTY)" \
+	ALLOWANCE_STRAIGHTFORWARD_WASM="$(CURDIR)/$(STRAIGHTFORWARD)" && $(CARGO) bench --locked --profile dev --bench cost --
+
 export RUSTUP PYTHON ENVOY ENVOY_VERSION
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run check test e2e clean $(CRASHING)
+.PHONY: help build envoy run check test e2e bench bench-quick compared clean $(CRASHING)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build the filter: target/allowance.wasm
 	@.make/build.sh $(MODULE) $(CARGO)
@@ -35,8 +41,8 @@ run: build ## Try it: Envoy with envoy/envoy.yaml on 127.0.0.1:10000
 
 check: ## Check formatting, lints and documentation
 	@CARGO="$(CARGO)" .make/need.sh cargo linker rustfmt clippy
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 test: build $(CRASHING) ## Run all tests, those in a real Envoy included
@@ -44,6 +50,19 @@ test: build $(CRASHING) ## Run all tests, those in a real Envoy included
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
 	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood
+
+bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
+	@$(BENCH)
+
+bench-quick: build compared ## The same in two minutes, coarser
+	@$(BENCH) --quick
+
+# For benchmarks only.
+compared:
+	@.make/need.sh packages "benchmarks need h2load" "install nghttp2's h2load" nghttp2-client
+	@mkdir -p target/bench
+	@PACKAGE=compared .make/build.sh $(EMPTY) $(CARGO)
+	@PACKAGE=compared FEATURES=straightforward .make/build.sh $(STRAIGHTFORWARD) $(CARGO)
 
 # For tests only: a module that a header can crash.
 $(CRASHING): build

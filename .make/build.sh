@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # build.sh MODULE CARGO...: builds the filter for wasm32-wasip1 into MODULE, with the first std for that target that can be had.
-# FEATURES: Cargo features, separated by commas.
+# FEATURES: Cargo features, separated by commas. PACKAGE: another package of the workspace instead of the filter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 module=$1
 shift
 cargo=("$@")
+package=${PACKAGE:-allowance}
 triple=wasm32-wasip1
-build=(build --locked --release --lib --target "$triple" --features "${FEATURES:-}")
+build=(build --locked --release --package "$package" --lib --target "$triple" --features "${FEATURES:-}")
 
 # The distribution's compiler has a target directory of its own, or the two would undo each other's work.
 debian=target/debian
@@ -39,7 +40,7 @@ fi
 # Under another name first, so that nobody ever reads half a module; and replaced only when it changed.
 new=$module.$$
 trap 'rm -f "$new"' EXIT
-cp "$out/$triple/release/allowance.wasm" "$new"
+cp "$out/$triple/release/$package.wasm" "$new"
 # Post-link steps change $new here.
 cmp -s "$new" "$module" || mv "$new" "$module"
 

@@ -191,15 +191,46 @@ impl Place {
     }
 }
 
+// === impl Caller ===
+
+impl Caller<'_> {
+    /// What tells this caller apart from others where callers can read it (`pk`).
+    #[must_use]
+    pub fn partition(&self, namespace: &Namespace) -> u64 {
+        match self {
+            Self::Listed { consumer, .. } => namespace.hash(Kind::Told, consumer.name.as_bytes()),
+            // No consumer is called so.
+            Self::Unlisted { hash, .. } => namespace.hash(Kind::Told, format!(":{hash}").as_bytes()),
+        }
+    }
+
+    /// What this caller is told as its own name: the consumer's, or the kind and 12 digits of its partition key. Access logs have other
+    /// digits, for those say where in the table it is.
+    #[must_use]
+    pub fn told(&self, namespace: &Namespace) -> String {
+        match self {
+            Self::Listed { consumer, .. } => consumer.name.to_string(),
+            Self::Unlisted { kind, .. } => named(*kind, self.partition(namespace)),
+        }
+    }
+}
+
 /// As access logs name it: a listed consumer, or the kind and the first 12 digits of the keyed hash.
 impl fmt::Display for Caller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, hash) = match self {
-            Self::Listed { consumer, .. } => return f.write_str(&consumer.name),
-            Self::Unlisted { kind: Kind::Key, hash, .. } => ("key", hash),
-            Self::Unlisted { kind: Kind::Identity, hash, .. } => ("identity", hash),
-            Self::Unlisted { kind: Kind::Address | Kind::Guard, hash, .. } => ("address", hash),
-        };
-        write!(f, "{kind}:{:012x}", hash >> 16)
+        match self {
+            Self::Listed { consumer, .. } => f.write_str(&consumer.name),
+            Self::Unlisted { kind, hash, .. } => f.write_str(&named(*kind, *hash)),
+        }
     }
+}
+
+fn named(kind: Kind, hash: u64) -> String {
+    let kind = match kind {
+        Kind::Key => "key",
+        Kind::Identity => "identity",
+        Kind::Address | Kind::Guard => "address",
+        Kind::Told => "caller",
+    };
+    format!("{kind}:{:012x}", hash >> 16)
 }

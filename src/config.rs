@@ -4,6 +4,7 @@
 //! mistakes are reported at once, each with path, what was expected and what was there.
 
 mod callers;
+mod denial;
 mod document;
 mod language;
 mod plans;
@@ -15,18 +16,17 @@ mod values;
 
 use crate::caller::Identity;
 use crate::consumer::Directory;
+use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
 use crate::plan::Plan;
 use crate::rule::RequestRule;
 use crate::table::Geometry;
+use crate::template::Template;
 use document::Value;
-use language::{
-    Configuration, DenialSpec, FailureModeSpec, FormatSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec,
-};
+use language::{Configuration, FailureModeSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec};
 use plans::Everywhere;
 use reader::{Entries, Field};
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU64;
 use values::{NAME, Name};
@@ -63,6 +63,8 @@ pub struct Config {
     pub denial: Denial,
     /// Which fields allowed responses carry.
     pub headers: Families,
+    /// Whether `ratelimit` fields name the caller's partition of the quota, by a keyed hash.
+    pub partition_key: bool,
     /// Whether CORS preflight requests without a key pass.
     pub exempt_preflights: bool,
     /// What happens to a request when the filter itself cannot decide.
@@ -89,22 +91,18 @@ pub struct Unlisted {
 pub struct Denial {
     /// HTTP status, 400 … 599.
     pub status: u16,
-    /// The form of a reply's body.
+    /// The dialect of every refusal.
     pub format: Format,
     /// The sentence before the facts.
     pub message: String,
+    /// The whole message, in place of sentence and facts, where there is a time to wait.
+    pub template: Option<Template>,
+    /// Names and texts of the operator's own beside the message.
+    pub members: Vec<(String, Template)>,
+    /// By how much waits are told longer than they are, at most, in millionths.
+    pub retry_jitter: u32,
     /// Whether clients are told the names of plans and limits, and the limit's numbers.
     pub expose: bool,
-}
-
-/// The form of a reply's body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// JSON.
-    #[default]
-    Json,
-    /// The message alone.
-    Text,
 }
 
 /// What happens to a request when the filter itself cannot decide.
@@ -149,7 +147,7 @@ impl Config {
     pub fn parse(bytes: &[u8]) -> Result<Self, Mistakes> {
         let mut mistakes = Mistakes::default();
         let config = match Value::parse(bytes) {
-            Ok(document) => reader::read::<Configuration>(&document, GRAMMAR, &mut mistakes)
+            Ok(document) => reader::read::<Configuration<'_>>(document, GRAMMAR, &mut mistakes)
                 .given()
                 .map(|configuration| build(configuration, &mut mistakes)),
             Err(message) => {
@@ -174,7 +172,7 @@ impl Mistakes {
 }
 
 /// Puts together what was read. Where something is wrong, a placeholder stands in: the caller throws the result away.
-fn build(from: Configuration, mistakes: &mut Mistakes) -> Config {
+fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
     if from.plans.is_absent() || matches!(&from.plans, Field::Given(Entries(entries)) if entries.is_empty()) {
         mistakes.add("plans", "expected at least one plan, got nothing");
     }
@@ -205,8 +203,9 @@ fn build(from: Configuration, mistakes: &mut Mistakes) -> Config {
         anonymous,
         rules: rules::rules(from.rules, &plans, everywhere, mistakes),
         plans,
-        denial: Denial::from(from.denial.given().unwrap_or_default()),
+        denial: denial::denial(from.denial.given().unwrap_or_default(), mistakes),
         headers: families(from.headers),
+        partition_key: from.partition_key == Field::Given(true),
         exempt_preflights: !matches!(from.preflight, Field::Given(PreflightSpec::Count)),
         failure_mode: match from.failure_mode.given() {
             Some(FailureModeSpec::Deny) => FailureMode::Deny,
@@ -230,23 +229,9 @@ fn unlisted(spec: UnlistedSpec, plans: &[Plan], mistakes: &mut Mistakes) -> Opti
     Some(Unlisted { plan: plans::index("unlisted.plan", spec.plan, plans, mistakes)?, address_plan })
 }
 
-impl From<DenialSpec> for Denial {
-    fn from(spec: DenialSpec) -> Self {
-        Self {
-            status: spec.status.given().map_or(429, |status| status.0),
-            format: match spec.format.given() {
-                Some(FormatSpec::Text) => Format::Text,
-                Some(FormatSpec::Auto | FormatSpec::Json) | None => Format::Json,
-            },
-            message: spec.message.given().map_or_else(|| DEFAULT_MESSAGE.to_owned(), |message| message.0),
-            expose: spec.expose != Field::Given(false),
-        }
-    }
-}
-
 fn families(spec: Field<Vec<Field<HeaderFamily>>>) -> Families {
     let Some(list) = spec.given() else {
-        return Families { ratelimit: true, x_ratelimit: false };
+        return Families { ratelimit: true, ..Families::default() };
     };
     let has = |family: fn(&HeaderFamily) -> bool| {
         list.iter().any(|field| matches!(field, Field::Given(given) if family(given)))
@@ -254,6 +239,7 @@ fn families(spec: Field<Vec<Field<HeaderFamily>>>) -> Families {
     Families {
         ratelimit: has(|family| matches!(family, HeaderFamily::Ratelimit)),
         x_ratelimit: has(|family| matches!(family, HeaderFamily::XRatelimit)),
+        provider: has(|family| matches!(family, HeaderFamily::Provider)),
     }
 }
 
@@ -268,26 +254,25 @@ fn exactly_one(path: &str, fields: &[(&str, bool)], mistakes: &mut Mistakes) -> 
     None
 }
 
-/// The name of the item at `index` of a list: required, and different from all before it. `kind` is what one item is called, and the list.
-/// Empty where it is wrong.
+/// The name of the item at `index` of a list: required, and different from all before it; `known` finds the first of a name. `kind` is what
+/// one item is called, and the list. Empty where it is wrong.
 fn unique_name(
     name: Field<Name>,
     kind: (&str, &str),
     index: usize,
-    names: &mut HashMap<String, usize>,
+    known: impl FnOnce(&str) -> Option<usize>,
     mistakes: &mut Mistakes,
 ) -> String {
     let (one, list) = kind;
-    let path = format!("{list}[{index}].name");
+    let path = || format!("{list}[{index}].name");
     if name.is_absent() {
-        mistakes.add(path.as_str(), format!("expected {NAME}, got nothing"));
+        mistakes.add(path(), format!("expected {NAME}, got nothing"));
     }
     let Some(Name(name)) = name.given() else {
         return String::new();
     };
-    let first = *names.entry(name.clone()).or_insert(index);
-    if first != index {
-        mistakes.add(path, format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
+    if let Some(first) = known(&name) {
+        mistakes.add(path(), format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
     }
     name
 }

@@ -1,19 +1,19 @@
 //! Consumers: whose a key is.
 
+use crate::index::Index;
 use crate::key::{ApiKey, KeyHash};
 use crate::plan::Limit;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// A listed owner of API keys. All its keys share its counters.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Consumer {
     /// The name in the configuration; also the name of its record.
-    pub name: Rc<str>,
+    pub name: Box<str>,
     /// Index of its plan in the configuration's plans.
     pub plan: usize,
     /// The plan's limits with the consumer's own put in; `None` where it has no own.
-    pub limits: Option<Vec<Limit>>,
+    pub limits: Option<Box<[Limit]>>,
     /// Whether all its requests are refused.
     pub disabled: bool,
     /// Another number is another record: its counters start anew.
@@ -29,23 +29,55 @@ pub struct ListedKey {
     pub disabled: bool,
 }
 
-/// All listed consumers, found by the hash of a key or by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// All listed consumers, found by the hash of a key or by name. There may be a hundred thousand, on every worker: nothing is held twice.
+#[derive(Clone, Debug, Default)]
 pub struct Directory {
     consumers: Vec<Consumer>,
-    keys: HashMap<KeyHash, (usize, ListedKey)>,
-    names: HashMap<Rc<str>, usize>,
+    names: Index,
+    keys: Vec<Key>,
+    hashes: Index,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    hash: KeyHash,
+    /// Index of its consumer.
+    consumer: u32,
+    listed: ListedKey,
 }
 
 impl Directory {
-    /// Adds a consumer with its keys. A key that is there already keeps its first owner; the configuration refuses that.
-    pub fn add(&mut self, consumer: Consumer, keys: impl IntoIterator<Item = (KeyHash, ListedKey)>) {
-        let index = self.consumers.len();
-        for (hash, key) in keys {
-            self.keys.entry(hash).or_insert((index, key));
+    /// With room for so many consumers, each with a key if they have any.
+    #[must_use]
+    pub fn with_capacity(consumers: usize, with_keys: bool) -> Self {
+        let keys = if with_keys { consumers } else { 0 };
+        Self {
+            consumers: Vec::with_capacity(consumers),
+            names: Index::with_capacity(consumers),
+            keys: Vec::with_capacity(keys),
+            hashes: Index::with_capacity(keys),
         }
-        self.names.entry(consumer.name.clone()).or_insert(index);
+    }
+
+    /// Adds a consumer. Of several with the same name the first is found; the configuration refuses that.
+    pub fn add(&mut self, consumer: Consumer) {
+        self.names.add(&*consumer.name, self.consumers.len());
         self.consumers.push(consumer);
+    }
+
+    /// Adds a key of the consumer that was added last.
+    ///
+    /// # Errors
+    /// The index of its owner, when it is listed already; that one keeps it.
+    pub fn add_key(&mut self, hash: KeyHash, listed: ListedKey) -> Result<(), usize> {
+        if let Some(known) = self.key(&hash) {
+            return Err(known.consumer as usize);
+        }
+        // As many do not fit into memory.
+        let consumer = u32::try_from(self.consumers.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        self.hashes.add(&hash, self.keys.len());
+        self.keys.push(Key { hash, consumer, listed });
+        Ok(())
     }
 
     /// The consumer whose key this is, with its index. Hashes are compared, never keys.
@@ -54,14 +86,17 @@ impl Directory {
         if self.keys.is_empty() {
             return None;
         }
-        let (index, key) = self.keys.get(&key.hash())?;
-        Some((*index, self.consumers.get(*index)?, key))
+        let Key { consumer, listed, .. } = self.key(&key.hash())?;
+        let index = *consumer as usize;
+        Some((index, self.consumers.get(index)?, listed))
     }
 
     /// The consumer of that name, with its index.
     #[must_use]
     pub fn by_name(&self, name: &[u8]) -> Option<(usize, &Consumer)> {
-        let index = *self.names.get(std::str::from_utf8(name).ok()?)?;
+        let name = std::str::from_utf8(name).ok()?;
+        let is = |index: usize| self.consumers.get(index).is_some_and(|consumer| *consumer.name == *name);
+        let index = self.names.find(name, is)?;
         Some((index, self.consumers.get(index)?))
     }
 
@@ -70,4 +105,18 @@ impl Directory {
     pub fn consumers(&self) -> &[Consumer] {
         &self.consumers
     }
+
+    fn key(&self, hash: &KeyHash) -> Option<&Key> {
+        let is = |index: usize| self.keys.get(index).is_some_and(|key| key.hash == *hash);
+        self.keys.get(self.hashes.find(hash, is)?)
+    }
 }
+
+/// The indexes follow from the rest.
+impl PartialEq for Directory {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.consumers, &self.keys) == (&other.consumers, &other.keys)
+    }
+}
+
+impl Eq for Directory {}

@@ -98,8 +98,8 @@ impl HttpContext for Request {
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         // Also called for the filter's own replies, which have nothing to add.
-        for (name, value) in self.passed.fields() {
-            if let Err(error) = Proxy.add_response_header(name, &value) {
+        for (name, value) in self.passed.fields(&Proxy) {
+            if let Err(error) = Proxy.set_response_header(name, &value) {
                 log::debug!("response without {name}: {error}");
             }
         }

@@ -4,12 +4,14 @@ use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
 use crate::counter::Rule;
 use crate::decision::{Decision, Standing};
-use crate::headers::{Families, Field};
+use crate::dialect::Asked;
+use crate::headers::{Field, Style};
 use crate::limiter::{self, Outcome as Charged};
 use crate::metrics::{Meters, Metric, Metrics, NONE, Outcome, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
 use crate::record::{CounterId, Record};
-use crate::reply::{Exceeded, Form, Refusal, Reply};
+use crate::refusal::{Exceeded, Refusal};
+use crate::reply::{Form, Reply};
 use crate::request::{Head, Request};
 use crate::rule::{self, Applied, Charging};
 use crate::store::{self, HostError, SharedData, StoreError};
@@ -61,7 +63,16 @@ pub enum Action {
 
 /// What there is to say about a request that passed, on its response.
 #[derive(Clone, Debug, Default)]
-pub struct Passed(Option<(Rc<Terms>, Standing, Families)>);
+pub struct Passed(Option<(Rc<Terms>, Standing, Style)>);
+
+/// What there is to ask of an upstream's response.
+pub trait Response {
+    /// All values of one of its headers, joined with `,`; `None` where it is absent. `name` is lower-case. Absence is cheap to learn.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
+}
 
 /// One record and what it is charged under.
 struct Account {
@@ -203,7 +214,7 @@ impl Gate {
         };
         let Some(guard) = guard else {
             let charged = self.decide(host, &account, cost, now, Mode::Charge)?;
-            return Ok(self.conclude(request, caller, &account, &charged, None, cost));
+            return Ok(self.conclude(request, caller, &account, &charged, None, (cost, now)));
         };
         let address = self.decide(host, &guard, cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
@@ -211,9 +222,9 @@ impl Gate {
             let own = self.decide(host, &account, cost, now, Mode::Look)?;
             return Ok(match own.decision {
                 Decision::Denied { wait, .. } if limiter::longer(wait, address_wait) => {
-                    self.conclude(request, caller, &account, &own, None, cost)
+                    self.conclude(request, caller, &account, &own, None, (cost, now))
                 }
-                _ => self.conclude(request, caller, &guard, &address, None, cost),
+                _ => self.conclude(request, caller, &guard, &address, None, (cost, now)),
             });
         }
         let charged = self.decide(host, &account, cost, now, Mode::Charge);
@@ -221,7 +232,7 @@ impl Gate {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
             let _ = self.give_back(host, &guard, &address, cost, now);
         }
-        Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), cost))
+        Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), (cost, now)))
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
@@ -268,7 +279,7 @@ impl Gate {
             Place::Own(key) => {
                 let changed = store::change(host, key, |bytes| {
                     let (record, malformed) = match Record::decode(bytes) {
-                        Ok(record) => (record.refreshed(rule), false),
+                        Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
                     let mut charged = limiter::decide(&record, &terms.limits, cost, now);
@@ -345,7 +356,7 @@ impl Gate {
         account: &Account,
         charged: &Charged,
         address: Option<(&Account, &Charged)>,
-        cost: u64,
+        (cost, now): (u64, Timestamp),
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
         // Of an allowed request, what its address would have been denied is told if the key has nothing to tell.
@@ -376,14 +387,17 @@ impl Gate {
         });
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
-                let families = self.config.headers;
-                let told = tightest.filter(|_| families.ratelimit || families.x_ratelimit);
-                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, families))))
+                let told = tightest.filter(|_| !self.config.headers.is_empty());
+                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)))))
             }
             Decision::Denied { standing, wait } => {
-                let exceeded = Exceeded { denial: &self.config.denial, terms, standing, cost, wait };
-                let form = self.form(request, true);
-                let reply = Reply::denial(&exceeded, form);
+                let asked = Self::asked(request);
+                let form = self.form(&asked);
+                let (denial, told) = (&self.config.denial, caller.told(&self.namespace));
+                let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
+                let partition = self.partition(caller);
+                let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
+                let reply = Reply::denial(&exceeded, form, &style);
                 Action::Refuse(reply.unwrap_or_else(|| Reply::refusal(Refusal::Unavailable, &self.config, form)))
             }
         };
@@ -403,7 +417,8 @@ impl Gate {
             Refusal::Unavailable => Outcome::Error,
         };
         count(request.host(), self.meters.requests(outcome));
-        let reply = Reply::refusal(refusal, &self.config, self.form(request, false));
+        let asked = Self::asked(request);
+        let reply = Reply::refusal(refusal, &self.config, self.form(&asked));
         Verdict { action: Action::Refuse(reply), note: self.note_without_caller(outcome) }
     }
 
@@ -429,14 +444,28 @@ impl Gate {
         }
     }
 
-    /// How the caller can be answered. Asks the host for what is needed: refusals only.
-    fn form(&self, request: &Request<'_, impl Host>, with_origin: bool) -> Form {
-        let content_type = request.header("content-type").ok().flatten().unwrap_or_default();
-        let grpc = content_type
-            .strip_prefix(b"application/grpc")
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"));
-        let cross_origin = with_origin && matches!(request.header("origin"), Ok(Some(_)));
-        Form { format: self.config.denial.format, grpc, cross_origin }
+    /// What the request asks for, to answer it. Asks the host for all headers, once: refusals only, and responses with a provider's fields.
+    fn asked<'a>(request: &'a Request<'_, impl Host>) -> Asked<'a> {
+        Asked::new(request.headers_or_none())
+    }
+
+    /// How the request is answered if it is refused.
+    fn form<'a>(&self, asked: &'a Asked<'a>) -> Form<'a> {
+        let format = rule::format(&self.config.rules, asked.headers()).unwrap_or(self.config.denial.format);
+        Form { dialect: format.dialect(asked), asked }
+    }
+
+    /// The header fields of an allowed response.
+    fn style(&self, request: &Request<'_, impl Host>, caller: &Caller<'_>, now: Timestamp) -> Style {
+        let families = self.config.headers;
+        let provider = families.provider.then(|| self.form(&Self::asked(request)).dialect.left).flatten();
+        let partition = self.partition(caller);
+        Style { ratelimit: families.ratelimit, x_ratelimit: families.x_ratelimit, provider, partition, now }
+    }
+
+    /// The caller's partition key, where it is told.
+    fn partition(&self, caller: &Caller<'_>) -> Option<u64> {
+        self.config.partition_key.then(|| caller.partition(&self.namespace))
     }
 
     fn note_without_caller(&self, outcome: Outcome) -> Option<String> {
@@ -465,10 +494,18 @@ fn add(host: &impl Metrics, metric: Metric, by: u32) {
 // === impl Passed ===
 
 impl Passed {
-    /// The header fields to add to the response.
+    /// The header fields to set on the response, in place of any of the same name.
     #[must_use]
-    pub fn fields(&self) -> Vec<Field> {
-        let told = self.0.as_ref();
-        told.map(|(terms, standing, families)| terms.fields(*families, standing)).unwrap_or_default()
+    pub fn fields(&self, response: &impl Response) -> Vec<Field> {
+        let Some((terms, standing, style)) = &self.0 else {
+            return Vec::new();
+        };
+        let mut groups = terms.fields(style, standing);
+        // A response that cannot be asked is left as it is: it may be stricter.
+        groups.retain(|group| match response.response_header(group.told_in) {
+            Ok(theirs) => theirs.is_none_or(|theirs| group.is_stricter(&theirs)),
+            Err(_) => false,
+        });
+        groups.into_iter().flat_map(|group| group.fields).collect()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The imports are declared here because the SDK panics on every status it does not expect, and a panic takes the whole VM down.
 
-use crate::gate::Host;
+use crate::gate::{Host, Response};
 use crate::metrics::{Metric, MetricId, Metrics};
 use crate::reply::Reply;
 use crate::request::{Head, Headers};
@@ -37,9 +37,9 @@ impl Proxy {
         raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &headers, reply.grpc_status)
     }
 
-    /// Adds a header to the response that is passing.
-    pub(crate) fn add_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
-        raw::add_header(RESPONSE_HEADERS, name, value)
+    /// Sets a header of the response that is passing, in place of any of its name.
+    pub(crate) fn set_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::replace_header(RESPONSE_HEADERS, name, value)
     }
 
     /// Leaves text for access logs and later filters: filter state `wasm.<name>`.
@@ -84,6 +84,16 @@ impl Head for Proxy {
 
     fn source_address(&self) -> Result<Vec<u8>, HostError> {
         Ok(raw::property(&["source", "address"])?.unwrap_or_default())
+    }
+}
+
+impl Response for Proxy {
+    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        // Absence costs less to learn here; of repeated headers the property has them all.
+        if raw::header(RESPONSE_HEADERS, name)?.is_none() {
+            return Ok(None);
+        }
+        raw::property(&["response", "headers", name])
     }
 }
 
@@ -134,7 +144,14 @@ mod raw {
         fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
         fn proxy_get_property(path: *const u8, path_len: usize, value: *mut *mut u8, value_len: *mut usize) -> u32;
         fn proxy_get_header_map_pairs(map: u32, value: *mut *mut u8, value_len: *mut usize) -> u32;
-        fn proxy_add_header_map_value(
+        fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+        ) -> u32;
+        fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
             name_len: usize,
@@ -207,10 +224,24 @@ mod raw {
         Ok(owned(value, len))
     }
 
-    pub(super) fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+    /// The first value of a header.
+    pub(super) fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        let (mut value, mut len) = (null_mut(), 0);
+        // SAFETY: the name is read during the call; the host writes a pointer and a length.
+        let status =
+            unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), &raw mut value, &raw mut len) };
+        if status == NOT_FOUND {
+            return Ok(None);
+        }
+        check("get_header_map_value", status)?;
+        Ok(Some(owned(value, len)))
+    }
+
+    pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
         // SAFETY: name and value are read during the call.
-        let status = unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
-        check("add_header_map_value", status)
+        let status =
+            unsafe { proxy_replace_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+        check("replace_header_map_value", status)
     }
 
     /// The value and its version; no version where the key does not exist.

@@ -16,11 +16,12 @@
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
 //! * [`counter`]: the rules of counting. [`window`]: time.
-//! * [`reply`]: what a refused request is told. [`headers`]: the fields that say what is left. [`metrics`]: what is counted about decisions.
+//! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
+//!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
-//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`gate::Host`]) over host
-//! calls. It and [`filter`] are all that knows the proxy; the rest is a pure core with time as an argument, and tests natively.
+//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`gate::Host`], [`gate::Response`]) over
+//! host calls. It and [`filter`] are all that knows the proxy; the rest is a pure core with time as an argument, and tests natively.
 //!
 //! # Guarantees
 //!
@@ -33,15 +34,18 @@
 //! * Nothing a client sends can take the module down, and no key, nor its plain hash, leaves memory.
 
 pub mod address;
+pub mod base64;
 pub mod caller;
 pub mod config;
 pub mod consumer;
 pub mod counter;
 pub mod decision;
+pub mod dialect;
 pub mod filter;
 pub mod gate;
 pub mod headers;
 mod host;
+mod index;
 pub mod key;
 pub mod limiter;
 pub mod metrics;
@@ -49,11 +53,13 @@ pub mod namespace;
 pub mod path;
 pub mod plan;
 pub mod record;
+pub mod refusal;
 pub mod reply;
 pub mod request;
 pub mod rule;
 pub mod store;
 pub mod table;
+pub mod template;
 pub mod terms;
 pub mod window;
 

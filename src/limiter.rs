@@ -1,9 +1,9 @@
 //! Decides all limits of a caller in one step: old record → (new record, decision).
 
-use crate::counter::{Counter, Rule, Wait};
+use crate::counter::{Counter, Wait};
 use crate::decision::{Decision, Standing};
 use crate::plan::Limit;
-use crate::record::{Record, Update};
+use crate::record::{Record, Rules, Update};
 use crate::window::Timestamp;
 
 /// A decision, and what has to be stored for it to be true.
@@ -61,8 +61,8 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) 
     if !charged && !set_back {
         return Outcome { decision, record: None, overfull: false, set_back, uncharged };
     }
-    let updates: Vec<Update> = candidates.iter().map(|candidate| update(candidate.limit, candidate.counter)).collect();
-    let (bytes, overfull) = record.encode(&updates, now);
+    let updates = candidates.iter().map(|candidate| update(candidate.limit, candidate.counter));
+    let (bytes, overfull) = record.encode(updates, now);
     Outcome { decision, record: Some(bytes), overfull, set_back, uncharged }
 }
 
@@ -83,18 +83,14 @@ pub fn refund(
             Some(update(limit, limit.rule.refund(counter, cost, charged_at)))
         })
         .collect();
-    (!updates.is_empty()).then(|| record.encode(&updates, now).0)
+    (!updates.is_empty()).then(|| record.encode(updates.iter().copied(), now).0)
 }
 
 /// The largest used share of a record's counters, as (used, capacity). Counters without a rule are no part of it.
-pub fn used_share(
-    record: &Record<'_>,
-    rule: impl Fn(crate::record::CounterId) -> Option<Rule>,
-    now: Timestamp,
-) -> (u64, u64) {
+pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64, u64) {
     let mut largest = (0, 1);
     for (id, counter) in record.counters() {
-        let Some(rule) = rule(id) else {
+        let Some(rule) = rules(id) else {
             continue;
         };
         let share = (rule.used(&rule.advance(Some(counter), now)), rule.capacity().get());

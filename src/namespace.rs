@@ -46,6 +46,8 @@ pub enum Kind {
     Address,
     /// The client address that unlisted keys are charged to as well.
     Guard,
+    /// What callers are told of themselves: it must not say where in the table they are.
+    Told,
 }
 
 /// Why a namespace could not be opened.
@@ -140,6 +142,7 @@ impl Namespace {
             Kind::Identity => 1,
             Kind::Address => 2,
             Kind::Guard => 3,
+            Kind::Told => 4,
         });
         hasher.write(id);
         hasher.finish()

@@ -60,10 +60,16 @@ pub struct Update {
     pub empty_at: Timestamp,
 }
 
-/// A record as read, borrowing the stored bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How a counter counts, by its id; `None` for one that the configuration does not know.
+pub type Rules<'a> = &'a dyn Fn(CounterId) -> Option<Rule>;
+
+/// A record as read: the stored bytes, looked at where they are.
+#[derive(Clone, Copy, Default)]
 pub struct Record<'a> {
-    entries: Vec<Entry<'a>>,
+    /// Whole counters, one after the other.
+    counters: &'a [u8],
+    rules: Option<Rules<'a>>,
+    only: Option<&'a [CounterId]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,64 +99,67 @@ impl<'a> Record<'a> {
         if version != VERSION {
             return Err(Malformed);
         }
-        let mut entries = Vec::with_capacity(usize::from(count));
+        let counters = rest;
         for _ in 0..count {
-            let id = CounterId(u64::from_le_bytes(take(&mut rest)?));
-            let [kind, length] = take(&mut rest)?;
-            let empty_at = Timestamp(u64::from_le_bytes(take(&mut rest)?));
-            let (body, after) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
-            rest = after;
-            entries.push(Entry { id, kind, empty_at, body });
+            Entry::take(&mut rest)?;
         }
-        if rest.is_empty() { Ok(Self { entries }) } else { Err(Malformed) }
+        if rest.is_empty() { Ok(Self { counters, rules: None, only: None }) } else { Err(Malformed) }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let Self { mut counters, rules, only } = *self;
+        let next = move || Entry::take(&mut counters).ok();
+        std::iter::from_fn(next).filter(move |entry| only.is_none_or(|only| only.contains(&entry.id))).map(
+            move |mut entry| {
+                if let Some(rules) = rules.filter(|_| entry.kind == BUCKET)
+                    && let (Some((counter, _)), Some(rule)) = (entry.counter(), rules(entry.id))
+                {
+                    entry.empty_at = rule.empty_at(&counter);
+                }
+                entry
+            },
+        )
     }
 
     /// The counter of that id, if it is there in a form this build knows.
     #[must_use]
     pub fn counter(&self, id: CounterId) -> Option<Counter> {
-        let entry = self.entries.iter().find(|entry| entry.id == id)?;
-        Some(decode_counter(entry.kind, entry.body)?.0)
+        Some(self.entries().find(|entry| entry.id == id)?.counter()?.0)
     }
 
     /// All counters in a form this build knows.
-    pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter)> {
-        self.entries.iter().filter_map(|entry| Some((entry.id, decode_counter(entry.kind, entry.body)?.0)))
+    pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter)> + use<'a> {
+        self.entries().filter_map(|entry| Some((entry.id, entry.counter()?.0)))
     }
 
     /// From when on every counter is surely empty, by what was written; the epoch for a record without any.
     #[must_use]
     pub fn empty_at(&self) -> Timestamp {
-        self.entries.iter().map(|entry| entry.empty_at).max().unwrap_or_default()
+        self.entries().map(|entry| entry.empty_at).max().unwrap_or_default()
     }
 
     /// The record with the time at which each bucket is empty as the present rules have it: at a lower rate it is later than when it was
     /// written. Windows do not depend on the rate.
     #[must_use]
-    pub fn refreshed(mut self, rule: impl Fn(CounterId) -> Option<Rule>) -> Self {
-        for entry in self.entries.iter_mut().filter(|entry| entry.kind == BUCKET) {
-            if let (Some((counter, _)), Some(rule)) = (decode_counter(entry.kind, entry.body), rule(entry.id)) {
-                entry.empty_at = rule.empty_at(&counter);
-            }
-        }
-        self
+    pub fn refreshed(self, rules: Rules<'a>) -> Self {
+        Self { rules: Some(rules), ..self }
     }
 
-    /// Only the counters that `keep` names.
+    /// Only the counters that `only` names.
     #[must_use]
-    pub fn only(mut self, keep: &[CounterId]) -> Self {
-        self.entries.retain(|entry| keep.contains(&entry.id));
-        self
+    pub fn only(self, only: &'a [CounterId]) -> Self {
+        Self { only: Some(only), ..self }
     }
 
-    /// The larger of both, counter by counter, at `now`: at least as much used as either. `rule` tells how a counter ages; one without a rule
-    /// does not, until it is empty by what was written.
+    /// The larger of both, counter by counter, at `now`: at least as much used as either. One whose rule is not known does
+    /// not age, until it is empty by what was written.
     #[must_use]
-    pub fn larger(&self, other: &Record<'_>, rule: impl Fn(CounterId) -> Option<Rule>, now: Timestamp) -> Vec<u8> {
+    pub fn larger(&self, other: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> Vec<u8> {
         let aged = |record: &Record<'_>| -> Vec<Update> {
-            let live = record.entries.iter().filter(|entry| entry.empty_at > now);
+            let live = record.entries().filter(|entry| entry.empty_at > now);
             live.filter_map(|entry| {
-                let (counter, _) = decode_counter(entry.kind, entry.body)?;
-                Some(match rule(entry.id) {
+                let (counter, _) = entry.counter()?;
+                Some(match rules(entry.id) {
                     Some(rule) => {
                         let counter = rule.advance(Some(counter), now);
                         Update { id: entry.id, counter, empty_at: rule.empty_at(&counter) }
@@ -165,7 +174,7 @@ impl<'a> Record<'a> {
             match merged.iter_mut().find(|known| known.id == update.id) {
                 Some(known) => {
                     known.counter = Rule::larger(known.counter, update.counter);
-                    known.empty_at = match rule(update.id) {
+                    known.empty_at = match rules(update.id) {
                         Some(rule) => rule.empty_at(&known.counter),
                         None => known.empty_at.max(update.empty_at),
                     };
@@ -177,80 +186,102 @@ impl<'a> Record<'a> {
         // The format's end: what is empty soonest goes.
         merged.sort_by_key(|update| std::cmp::Reverse(update.empty_at));
         merged.truncate(usize::from(u8::MAX));
-        Record::default().encode(&merged, now).0
+        Record::default().encode(merged.iter().copied(), now).0
     }
 
     /// The record's bytes with `updates` made at `now`. Other counters stay as they are until they are empty. `true` beside
     /// it when more than [`MAX_LIMITS`] would have stayed: then those of them that are empty soonest are gone.
     #[must_use]
-    pub fn encode(&self, updates: &[Update], now: Timestamp) -> (Vec<u8>, bool) {
-        let mut carried: Vec<&Entry<'_>> = self
-            .entries
-            .iter()
-            .filter(|entry| entry.empty_at > now && updates.iter().all(|update| update.id != entry.id))
-            .collect();
-        let room = MAX_LIMITS.saturating_sub(updates.len());
-        let overfull = carried.len() > room;
-        if overfull {
-            carried.sort_by_key(|entry| std::cmp::Reverse(entry.empty_at));
-            carried.truncate(room);
-        }
+    pub fn encode(&self, updates: impl Iterator<Item = Update> + Clone, now: Timestamp) -> (Vec<u8>, bool) {
+        let stays = |entry: &Entry<'_>| entry.empty_at > now && updates.clone().all(|update| update.id != entry.id);
+        let carried = || self.entries().filter(stays);
+        let known = updates.clone().count();
+        let room = MAX_LIMITS.saturating_sub(known);
+        let kept = carried().count().min(room);
+        let overfull = carried().count() > room;
         let mut bytes = Vec::with_capacity(2 + MAX_LIMITS * 42);
-        let count = carried.len().saturating_add(updates.len());
-        bytes.extend([VERSION, u8::try_from(count).unwrap_or(u8::MAX)]);
-        for update in updates {
-            let (kind, body) = encode_counter(&update.counter);
-            let extra = self
-                .entries
-                .iter()
-                .find(|entry| entry.id == update.id && entry.kind == kind)
-                .and_then(|entry| Some(decode_counter(entry.kind, entry.body)?.1))
-                .unwrap_or_default();
-            push_entry(&mut bytes, update.id, kind, update.empty_at, &[&body, extra]);
+        bytes.extend([VERSION, u8::try_from(known.saturating_add(kept)).unwrap_or(u8::MAX)]);
+        for update in updates.clone() {
+            let before = self.entries().find(|entry| entry.id == update.id && entry.kind == kind(&update.counter));
+            let extra = before.and_then(|entry| Some(entry.counter()?.1)).unwrap_or_default();
+            push_update(&mut bytes, &update, extra);
         }
-        for entry in carried {
-            push_entry(&mut bytes, entry.id, entry.kind, entry.empty_at, &[entry.body]);
+        if overfull {
+            let mut carried: Vec<Entry<'_>> = carried().collect();
+            carried.sort_by_key(|entry| std::cmp::Reverse(entry.empty_at));
+            carried.iter().take(room).for_each(|entry| push_entry(&mut bytes, entry));
+        } else {
+            carried().for_each(|entry| push_entry(&mut bytes, &entry));
         }
         (bytes, overfull)
     }
 }
 
-fn push_entry(bytes: &mut Vec<u8>, id: CounterId, kind: u8, empty_at: Timestamp, body: &[&[u8]]) {
-    let length = body.iter().map(|part| part.len()).sum::<usize>();
-    bytes.extend(id.0.to_le_bytes());
-    // A body of more than 255 bytes cannot have been read, so none is written.
-    bytes.extend([kind, u8::try_from(length).unwrap_or(u8::MAX)]);
-    bytes.extend(empty_at.0.to_le_bytes());
-    for part in body {
-        bytes.extend_from_slice(part);
+// === impl Entry ===
+
+impl<'a> Entry<'a> {
+    /// Takes the next counter.
+    fn take(rest: &mut &'a [u8]) -> Result<Self, Malformed> {
+        let id = CounterId(u64::from_le_bytes(take(rest)?));
+        let [kind, length] = take(rest)?;
+        let empty_at = Timestamp(u64::from_le_bytes(take(rest)?));
+        let (body, after) = rest.split_at_checked(usize::from(length)).ok_or(Malformed)?;
+        *rest = after;
+        Ok(Self { id, kind, empty_at, body })
+    }
+
+    /// The counter, and the bytes after it that belong to a later build.
+    fn counter(&self) -> Option<(Counter, &'a [u8])> {
+        let mut body = self.body;
+        let mut word = || take(&mut body).map(u64::from_le_bytes).ok();
+        let counter = match self.kind {
+            FIXED => Counter::Fixed { start: Timestamp(word()?), used: word()? },
+            SLIDING => Counter::Sliding { at: Timestamp(word()?), previous: word()?, current: word()? },
+            BUCKET => {
+                let at = Timestamp(word()?);
+                Counter::Bucket { at, level: u128::from_le_bytes(take(&mut body).ok()?) }
+            }
+            _ => return None,
+        };
+        Some((counter, body))
     }
 }
 
-fn encode_counter(counter: &Counter) -> (u8, Vec<u8>) {
-    match *counter {
-        Counter::Fixed { start, used } => (FIXED, [start.0, used].map(u64::to_le_bytes).concat()),
+fn kind(counter: &Counter) -> u8 {
+    match counter {
+        Counter::Fixed { .. } => FIXED,
+        Counter::Sliding { .. } => SLIDING,
+        Counter::Bucket { .. } => BUCKET,
+    }
+}
+
+/// `extra`: what follows the counter's own bytes in its body.
+fn push_update(bytes: &mut Vec<u8>, update: &Update, extra: &[u8]) {
+    let own: usize = if let Counter::Fixed { .. } = update.counter { 16 } else { 24 };
+    push_head(bytes, update.id, kind(&update.counter), own.saturating_add(extra.len()), update.empty_at);
+    match update.counter {
+        Counter::Fixed { start, used } => bytes.extend_from_slice([start.0, used].map(u64::to_le_bytes).as_flattened()),
         Counter::Sliding { at, previous, current } => {
-            (SLIDING, [at.0, previous, current].map(u64::to_le_bytes).concat())
+            bytes.extend_from_slice([at.0, previous, current].map(u64::to_le_bytes).as_flattened());
         }
         Counter::Bucket { at, level } => {
-            (BUCKET, [at.0.to_le_bytes().as_slice(), level.to_le_bytes().as_slice()].concat())
+            bytes.extend_from_slice(&at.0.to_le_bytes());
+            bytes.extend_from_slice(&level.to_le_bytes());
         }
     }
+    bytes.extend_from_slice(extra);
 }
 
-/// The counter of a body, and the bytes after it that belong to a later build.
-fn decode_counter(kind: u8, mut body: &[u8]) -> Option<(Counter, &[u8])> {
-    let mut word = || take(&mut body).map(u64::from_le_bytes).ok();
-    let counter = match kind {
-        FIXED => Counter::Fixed { start: Timestamp(word()?), used: word()? },
-        SLIDING => Counter::Sliding { at: Timestamp(word()?), previous: word()?, current: word()? },
-        BUCKET => {
-            let at = Timestamp(word()?);
-            Counter::Bucket { at, level: u128::from_le_bytes(take(&mut body).ok()?) }
-        }
-        _ => return None,
-    };
-    Some((counter, body))
+fn push_entry(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
+    push_head(bytes, entry.id, entry.kind, entry.body.len(), entry.empty_at);
+    bytes.extend_from_slice(entry.body);
+}
+
+fn push_head(bytes: &mut Vec<u8>, id: CounterId, kind: u8, length: usize, empty_at: Timestamp) {
+    bytes.extend_from_slice(&id.0.to_le_bytes());
+    // A body of more than 255 bytes cannot have been read, so none is written.
+    bytes.extend_from_slice(&[kind, u8::try_from(length).unwrap_or(u8::MAX)]);
+    bytes.extend_from_slice(&empty_at.0.to_le_bytes());
 }
 
 /// Takes the next `N` bytes.

@@ -61,6 +61,11 @@ impl<'h, H: Head> Request<'h, H> {
         Ok(self.headers.get_or_init(|| headers))
     }
 
+    /// All headers, none where the host refuses: to answer a request, which must not fail.
+    pub fn headers_or_none(&self) -> &Headers {
+        self.headers().unwrap_or_else(|_| self.headers.get_or_init(Headers::default))
+    }
+
     /// One header, as [`Head::header`] gives it.
     ///
     /// # Errors

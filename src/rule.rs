@@ -4,6 +4,7 @@
 //! charged: at the highest cost, by the limits of all rules that a reading meets, and under the plans of all that name one, the caller's own
 //! among them unless all readings agree on another.
 
+use crate::dialect::Format;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -18,6 +19,8 @@ pub struct RequestRule {
     pub matcher: Matcher,
     /// What it does.
     pub effect: Effect,
+    /// The dialect in which its requests are refused, instead of the configuration's.
+    pub format: Option<Format>,
 }
 
 /// What a rule does.
@@ -160,6 +163,17 @@ pub fn apply(rules: &[RequestRule], headers: &Headers) -> Applied {
     together.map_or(Applied::Exempt, Applied::Charge)
 }
 
+/// In which dialect a request is refused, by the first rule that matches and says so. It decides nothing, so any reading of the path will do.
+#[must_use]
+pub fn format(rules: &[RequestRule], headers: &Headers) -> Option<Format> {
+    rules.iter().find_map(|rule| rule.format)?;
+    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    path.readings().find_map(|reading| {
+        let first = rules.iter().find(|rule| rule.matcher.matches(reading, headers));
+        first.and_then(|rule| rule.format)
+    })
+}
+
 /// How the first rule that matched charges; `None` if it exempts.
 fn charging(rule: Option<(usize, &RequestRule)>) -> Option<Charging> {
     let Some((index, rule)) = rule else {
@@ -261,7 +275,7 @@ mod tests {
 
     fn rule(name: &str, prefix: &str, effect: Effect) -> RequestRule {
         let matcher = Matcher { path: Some(PathMatch::Prefix(prefix.to_owned())), ..Matcher::default() };
-        RequestRule { name: name.into(), matcher, effect }
+        RequestRule { name: name.into(), matcher, effect, format: None }
     }
 
     fn applied(path: &str) -> Applied {

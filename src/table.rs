@@ -11,11 +11,10 @@
 //! version u8 = 1 │ records u8 │ floor length u16 │ floor │ record …          record: hash u64 │ length u16 │ bytes
 //! ```
 
-use crate::counter::Rule;
 use crate::decision::Decision;
 use crate::limiter::{self, Outcome};
 use crate::plan::Limit;
-use crate::record::{CounterId, Record};
+use crate::record::{CounterId, Record, Rules};
 use crate::window::Timestamp;
 
 const VERSION: u8 = 1;
@@ -61,10 +60,21 @@ pub struct TableOutcome {
     pub malformed: bool,
 }
 
-#[derive(Default)]
+/// A set as read: the stored bytes, looked at where they are.
+#[derive(Clone, Copy, Default)]
 struct Set<'a> {
     floor: &'a [u8],
-    records: Vec<(u64, &'a [u8])>,
+    /// Whole records, each with its hash and its length, one after the other.
+    records: &'a [u8],
+}
+
+/// One record in a set.
+#[derive(Clone, Copy)]
+struct Entry<'a> {
+    hash: u64,
+    record: &'a [u8],
+    /// The entry itself.
+    bytes: &'a [u8],
 }
 
 // === impl Geometry ===
@@ -93,27 +103,24 @@ impl Geometry {
     }
 }
 
-/// Decides a request of the caller `charge.hash` in its set: old value → (new value, outcome). `rule` tells how counters age.
+/// Decides a request of the caller `charge.hash` in its set: old value → (new value, outcome). `rules` tell how counters age.
 #[must_use]
 pub fn decide(
     set: &[u8],
     ways: u8,
     charge: &Charge<'_>,
-    rule: &dyn Fn(CounterId) -> Option<Rule>,
+    rules: Rules<'_>,
     now: Timestamp,
 ) -> (Option<Vec<u8>>, TableOutcome) {
-    let (mut set, malformed) = match Set::decode(set) {
+    let (set, malformed) = match Set::decode(set) {
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
-    let known = set.records.iter().position(|(hash, _)| *hash == charge.hash);
-    let stored = known.and_then(|index| set.records.get(index)).map(|(_, bytes)| *bytes);
-    let decoded = Record::decode(stored.unwrap_or(set.floor));
+    let known = set.entries().find(|entry| entry.hash == charge.hash);
+    let decoded = Record::decode(known.map_or(set.floor, |entry| entry.record));
     let malformed = malformed || decoded.is_err();
-    let record = match (decoded.unwrap_or_default().refreshed(rule), stored) {
-        (record, Some(_)) => record,
-        (floor, None) => floor.only(charge.counters),
-    };
+    let record = decoded.unwrap_or_default().refreshed(rules);
+    let record = if known.is_some() { record } else { record.only(charge.counters) };
     let mut outcome = limiter::decide(&record, charge.limits, charge.cost, now);
     let stored = outcome.record.take();
     let denied = matches!(outcome.decision, Decision::Denied { .. });
@@ -122,30 +129,30 @@ pub fn decide(
     let Some(bytes) = stored else {
         return (None, result);
     };
-    if let Some(index) = known {
-        set.records.remove(index);
-        return (Some(set.encode((charge.hash, &bytes))), result);
+    if known.is_some() {
+        return (Some(set.with(charge.hash, &bytes)), result);
     }
     // A denied newcomer whose counters were only moved by a clock step is not worth a place.
     if denied {
         return (None, result);
     }
-    let before = set.records.len();
-    if before >= usize::from(ways) {
-        set.records
-            .retain(|(_, bytes)| Record::decode(bytes).is_ok_and(|record| record.refreshed(rule).empty_at() > now));
+    result.added = true;
+    if set.entries().count() < usize::from(ways) {
+        return (Some(set.with(charge.hash, &bytes)), result);
     }
-    result.expired = u32::try_from(before.saturating_sub(set.records.len())).unwrap_or(u32::MAX);
+    let mut entries: Vec<Entry<'_>> = set.entries().collect();
+    let before = entries.len();
+    entries.retain(|entry| Record::decode(entry.record).is_ok_and(|record| record.refreshed(rules).empty_at() > now));
+    result.expired = u32::try_from(before.saturating_sub(entries.len())).unwrap_or(u32::MAX);
     let mut floor = set.floor.to_vec();
-    while set.records.len() >= usize::from(ways) {
-        let (_, bytes) = set.records.remove(set.smallest(rule, now));
-        let gone = Record::decode(bytes).unwrap_or_default().refreshed(rule);
-        floor = Record::decode(&floor).unwrap_or_default().refreshed(rule).larger(&gone, rule, now);
+    while entries.len() >= usize::from(ways) {
+        let gone = entries.remove(smallest(&entries, rules, now));
+        let gone = Record::decode(gone.record).unwrap_or_default().refreshed(rules);
+        floor = Record::decode(&floor).unwrap_or_default().refreshed(rules).larger(&gone, rules, now);
         result.evicted = result.evicted.saturating_add(1);
     }
-    set.floor = &floor;
-    result.added = true;
-    (Some(set.encode((charge.hash, &bytes))), result)
+    let kept = entries.iter().map(|entry| entry.bytes);
+    (Some(encode(&floor, kept, (charge.hash, &bytes))), result)
 }
 
 /// Gives back what an allowed decision charged to a caller that is still in the set; see [`limiter::refund`].
@@ -157,12 +164,11 @@ pub fn refund(
     charged_at: Timestamp,
     now: Timestamp,
 ) -> Option<Vec<u8>> {
-    let mut set = Set::decode(set)?;
-    let index = set.records.iter().position(|(hash, _)| *hash == charge.hash)?;
-    let (_, bytes) = set.records.remove(index);
-    let record = Record::decode(bytes).ok()?;
+    let set = Set::decode(set)?;
+    let entry = set.entries().find(|entry| entry.hash == charge.hash)?;
+    let record = Record::decode(entry.record).ok()?;
     let bytes = limiter::refund(&record, charge.limits, uncharged, charge.cost, charged_at, now)?;
-    Some(set.encode((charge.hash, &bytes)))
+    Some(set.with(charge.hash, &bytes))
 }
 
 // === impl Set ===
@@ -175,44 +181,63 @@ impl<'a> Set<'a> {
         };
         let (&count, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
-        let (floor, mut rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        let mut records = Vec::with_capacity(usize::from(count));
+        let (floor, records) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let mut rest = records;
         for _ in 0..count {
-            let (hash, after) = rest.split_first_chunk::<8>()?;
-            let (length, after) = after.split_first_chunk::<2>()?;
-            let (record, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-            records.push((u64::from_le_bytes(*hash), record));
-            rest = after;
+            Entry::take(&mut rest)?;
         }
         (version == VERSION && rest.is_empty()).then_some(Self { floor, records })
     }
 
-    /// The set with one more record.
-    fn encode(&self, with: (u64, &[u8])) -> Vec<u8> {
-        let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes();
-        let records = || self.records.iter().copied().chain([with]);
-        let size = records().map(|(_, bytes)| bytes.len().saturating_add(10)).sum::<usize>();
-        let mut bytes = Vec::with_capacity(size.saturating_add(self.floor.len()).saturating_add(4));
-        bytes.extend([VERSION, u8::try_from(records().count()).unwrap_or(u8::MAX)]);
-        bytes.extend(length(self.floor));
-        bytes.extend_from_slice(self.floor);
-        for (hash, record) in records() {
-            bytes.extend(hash.to_le_bytes());
-            bytes.extend(length(record));
-            bytes.extend_from_slice(record);
-        }
-        bytes
+    fn entries(&self) -> impl Iterator<Item = Entry<'a>> + Clone + use<'a> {
+        let mut records = self.records;
+        std::iter::from_fn(move || Entry::take(&mut records))
     }
 
-    /// Index of the record with the smallest used share, the first of equals: the one that has not been used for longest.
-    fn smallest(&self, rule: &dyn Fn(CounterId) -> Option<Rule>, now: Timestamp) -> usize {
-        let mut smallest: Option<(usize, (u64, u64))> = None;
-        for (index, (_, bytes)) in self.records.iter().enumerate() {
-            let share = limiter::used_share(&Record::decode(bytes).unwrap_or_default(), rule, now);
-            if smallest.is_none_or(|(_, known)| limiter::smaller(share, known)) {
-                smallest = Some((index, share));
-            }
-        }
-        smallest.map_or(0, |(index, _)| index)
+    /// The set with this record, at its end, in the place of what it had under that hash.
+    fn with(&self, hash: u64, record: &[u8]) -> Vec<u8> {
+        encode(self.floor, self.entries().filter(|entry| entry.hash != hash).map(|entry| entry.bytes), (hash, record))
     }
+}
+
+// === impl Entry ===
+
+impl<'a> Entry<'a> {
+    /// Takes the next record.
+    fn take(rest: &mut &'a [u8]) -> Option<Self> {
+        let (hash, after) = rest.split_first_chunk::<8>()?;
+        let (length, after) = after.split_first_chunk::<2>()?;
+        let (record, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        let (bytes, _) = rest.split_at_checked(rest.len().saturating_sub(after.len()))?;
+        *rest = after;
+        Some(Self { hash: u64::from_le_bytes(*hash), record, bytes })
+    }
+}
+
+fn encode<'a>(floor: &[u8], kept: impl Iterator<Item = &'a [u8]> + Clone, (hash, record): (u64, &[u8])) -> Vec<u8> {
+    let length = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes();
+    let (count, size) = kept
+        .clone()
+        .fold((1u8, floor.len()), |(count, size), entry| (count.saturating_add(1), size.saturating_add(entry.len())));
+    let mut bytes = Vec::with_capacity(size.saturating_add(record.len()).saturating_add(14));
+    bytes.extend_from_slice(&[VERSION, count]);
+    bytes.extend_from_slice(&length(floor));
+    bytes.extend_from_slice(floor);
+    kept.for_each(|entry| bytes.extend_from_slice(entry));
+    bytes.extend_from_slice(&hash.to_le_bytes());
+    bytes.extend_from_slice(&length(record));
+    bytes.extend_from_slice(record);
+    bytes
+}
+
+/// Index of the record with the smallest used share, the first of equals: the one that has not been used for longest.
+fn smallest(entries: &[Entry<'_>], rules: Rules<'_>, now: Timestamp) -> usize {
+    let mut smallest: Option<(usize, (u64, u64))> = None;
+    for (index, entry) in entries.iter().enumerate() {
+        let share = limiter::used_share(&Record::decode(entry.record).unwrap_or_default(), rules, now);
+        if smallest.is_none_or(|(_, known)| limiter::smaller(share, known)) {
+            smallest = Some((index, share));
+        }
+    }
+    smallest.map_or(0, |(index, _)| index)
 }

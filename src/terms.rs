@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::decision::Standing;
-use crate::headers::{self, Families, Field};
+use crate::headers::{self, Group, Left, Style};
 use crate::metrics::{Metric, Metrics, NONE, Outcome, Registry};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
@@ -73,7 +73,7 @@ impl Book {
                 for limit in own {
                     registry.requests(host, refused(limit), &plan.name, &limit.label);
                 }
-                let terms = Terms::new(&plan.name, own.clone(), &registry, expose);
+                let terms = Terms::new(&plan.name, own.to_vec(), &registry, expose);
                 base.insert(Base::Consumer(index), Rc::new(terms));
             }
         }
@@ -141,7 +141,7 @@ impl Terms {
         let names: Vec<Rc<str>> = limits.iter().enumerate().map(name).collect();
         Self {
             plan: plan.clone(),
-            policy: headers::policy(names.iter().map(|name| &**name).zip(&limits)),
+            policy: headers::policy(names.iter().map(|name| &**name).zip(&limits), None),
             names,
             allowed: registry.known(Outcome::Allowed, plan, NONE),
             refused: limits.iter().map(|limit| registry.known(refused(limit), plan, &limit.label)).collect(),
@@ -149,12 +149,27 @@ impl Terms {
         }
     }
 
-    /// The header fields of `families` about the limit that stands so.
+    /// What callers are told as a limit's name.
     #[must_use]
-    pub fn fields(&self, families: Families, standing: &Standing) -> Vec<Field> {
-        let (name, limit) = (self.names.get(standing.limit), self.limits.get(standing.limit));
-        let fields =
-            name.zip(limit).map(|(name, limit)| headers::fields(families, &self.policy, name, limit, standing));
-        fields.unwrap_or_default()
+    pub fn name(&self, limit: usize) -> Option<&str> {
+        self.names.get(limit).map(|name| &**name)
+    }
+
+    /// The header fields of a style about the limit that stands so.
+    #[must_use]
+    pub fn fields(&self, style: &Style, standing: &Standing) -> Vec<Group> {
+        let Some((name, limit)) = self.name(standing.limit).zip(self.limits.get(standing.limit)) else {
+            return Vec::new();
+        };
+        let Standing { remaining, reset, .. } = *standing;
+        let policy = || match style.partition {
+            None => self.policy.clone(),
+            key => headers::policy(self.told(), key),
+        };
+        style.groups(&Left { limit, name, remaining, reset, now: style.now }, policy)
+    }
+
+    fn told(&self) -> impl Iterator<Item = (&str, &Limit)> {
+        self.names.iter().map(|name| &**name).zip(&self.limits)
     }
 }

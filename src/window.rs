@@ -7,6 +7,8 @@ use std::num::NonZeroU64;
 
 /// Nanoseconds in one second.
 pub const SECOND: u64 = 1_000_000_000;
+/// Nanoseconds in one millisecond.
+pub const MILLISECOND: u64 = 1_000_000;
 const DAY: u64 = 86_400 * SECOND;
 const WEEK: u64 = 7 * DAY;
 /// The epoch was a Thursday; weeks start on Monday, four days after it.
@@ -23,6 +25,17 @@ impl Timestamp {
     #[must_use]
     pub fn after(self, span: u64) -> Self {
         Self(self.0.saturating_add(span))
+    }
+
+    /// As RFC 3339 writes it, in UTC and whole seconds, rounded up: `2026-05-04T12:34:56Z`.
+    #[must_use]
+    pub fn rfc3339(self) -> String {
+        let seconds = seconds_up(self.0);
+        let (day, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month) = civil_month(day);
+        let day = day.saturating_sub(days_before(year, month)).saturating_add(1);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 
     /// Nanoseconds since `earlier`; 0 when `earlier` is not earlier.
@@ -213,6 +226,22 @@ fn days_in_years(years: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// By `date -u --date=@…`.
+    #[test]
+    fn instants_are_written_as_rfc_3339_rounded_up() {
+        for (nanoseconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1, "1970-01-01T00:00:01Z"),
+            (951_782_399 * SECOND, "2000-02-28T23:59:59Z"),
+            (951_782_399 * SECOND + 1, "2000-02-29T00:00:00Z"),
+            (1_777_898_096 * SECOND, "2026-05-04T12:34:56Z"),
+            (1_798_761_599 * SECOND + 999_999_999, "2027-01-01T00:00:00Z"),
+            (u64::MAX, "2554-07-21T23:34:34Z"),
+        ] {
+            assert_eq!(Timestamp(nanoseconds).rfc3339(), text);
+        }
+    }
 
     fn window(text: &str) -> Window {
         Window::parse(text).unwrap_or_else(|| unreachable!("{text} is a window"))

@@ -5,13 +5,12 @@ use super::language::{
     ApiKeySpec, ConsumerSpec, IdentitySpec, KeySpec, NamedKeySpec, PlaceSpec, SeveralSpec, SourceSpec,
 };
 use super::plans::{self, Everywhere};
-use super::reader::{Field, child};
+use super::reader::{Field, Items, child};
 use super::values::{MetadataKey, Name};
 use crate::caller::{Identity, Place};
 use crate::consumer::{Consumer, Directory, ListedKey};
 use crate::key::{KeyHash, Several, Source, Sources};
 use crate::plan::{MAX_LIMITS, Plan};
-use std::collections::HashMap;
 
 pub(super) fn sources(spec: ApiKeySpec, mistakes: &mut Mistakes) -> Sources {
     let several = match spec.several.given() {
@@ -99,71 +98,83 @@ fn place(spec: PlaceSpec, path: &str, mistakes: &mut Mistakes) -> Option<Place> 
     header.or(metadata(spec.metadata, path, mistakes).map(Place::Metadata))
 }
 
-/// `with_keys`: consumers are found by keys, so that one without any could never be.
+/// `with_keys`: consumers are found by keys, so that one without any could never be. There may be very many: they are read one by one.
 pub(super) fn consumers(
-    specs: Field<Vec<Field<ConsumerSpec>>>,
+    specs: Field<Items<'_, ConsumerSpec>>,
     plans: &[Plan],
     with_keys: bool,
     everywhere: Everywhere,
     mistakes: &mut Mistakes,
 ) -> Directory {
-    let mut directory = Directory::default();
-    let mut names: HashMap<String, usize> = HashMap::new();
-    let mut owners: HashMap<KeyHash, usize> = HashMap::new();
-    for (index, spec) in specs.given().unwrap_or_default().into_iter().enumerate() {
-        let Some(spec) = spec.given() else {
-            continue;
-        };
-        let path = format!("consumers[{index}]");
-        let name = super::unique_name(spec.name, ("consumer", "consumers"), index, &mut names, mistakes);
-        if with_keys && (spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty())) {
-            mistakes.add(child(&path, "keys"), "expected at least one key, got nothing");
-        }
-        let mut keys = Vec::new();
-        for (number, spec) in spec.keys.given().unwrap_or_default().into_iter().enumerate() {
-            let path = format!("{path}.keys[{number}]");
-            let Some((hash, key)) = spec.given().and_then(|spec| key(spec, &path, mistakes)) else {
-                continue;
-            };
-            match owners.insert(hash, index) {
-                Some(owner) => {
-                    mistakes.add(path, format!("expected a key that is listed once, got one of consumers[{owner}]"));
+    let Some(mut specs) = specs.given() else {
+        return Directory::default();
+    };
+    let mut directory = Directory::with_capacity(specs.len(), with_keys);
+    while let Some(spec) = specs.next(mistakes) {
+        let index = directory.consumers().len();
+        match spec.given() {
+            Some(spec) => {
+                if with_keys && (spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty())) {
+                    mistakes.add(format!("consumers[{index}].keys"), "expected at least one key, got nothing");
                 }
-                None => keys.push((hash, key)),
+                consumer(spec, index, plans, everywhere, &mut directory, mistakes);
             }
+            // Mistakes number consumers as they stand in the list.
+            None => directory.add(Consumer::default()),
         }
-        let plan = plans::index(&child(&path, "plan"), spec.plan, plans, mistakes);
-        let under = plan.and_then(|plan| plans.get(plan));
-        let everywhere =
-            Everywhere { shadow: everywhere.shadow || under.is_some_and(|plan| plan.shadow), ..everywhere };
-        let path = child(&path, "limits");
-        let own = spec.limits.given().map(|list| plans::limits(list, "", &path, everywhere, mistakes));
-        let limits = own.map(|own| plans::merged(under, own));
-        if let Some(limits) = limits.as_ref().filter(|limits| limits.len() > MAX_LIMITS) {
+    }
+    directory
+}
+
+fn consumer(
+    spec: ConsumerSpec,
+    index: usize,
+    plans: &[Plan],
+    everywhere: Everywhere,
+    directory: &mut Directory,
+    mistakes: &mut Mistakes,
+) {
+    let known = |name: &str| directory.by_name(name.as_bytes()).map(|(first, _)| first);
+    let name = super::unique_name(spec.name, ("consumer", "consumers"), index, known, mistakes);
+    let plan = plans::index(format_args!("consumers[{index}].plan"), spec.plan, plans, mistakes);
+    let under = plan.and_then(|plan| plans.get(plan));
+    let everywhere = Everywhere { shadow: everywhere.shadow || under.is_some_and(|plan| plan.shadow), ..everywhere };
+    let limits = spec.limits.given().map(|list| {
+        let path = format!("consumers[{index}].limits");
+        let limits = plans::merged(under, plans::limits(list, "", &path, everywhere, mistakes));
+        if limits.len() > MAX_LIMITS {
             mistakes.add(
                 path,
                 format!("expected at most {MAX_LIMITS} limits together with the plan's, got {}", limits.len()),
             );
         }
-        let consumer = Consumer {
-            name: name.into(),
-            plan: plan.unwrap_or_default(),
-            limits,
-            disabled: spec.disabled == Field::Given(true),
-            generation: spec.generation.given().map_or(0, |generation| generation.0),
+        limits.into()
+    });
+    directory.add(Consumer {
+        name: name.into(),
+        plan: plan.unwrap_or_default(),
+        limits,
+        disabled: spec.disabled == Field::Given(true),
+        generation: spec.generation.given().map_or(0, |generation| generation.0),
+    });
+    for (number, spec) in spec.keys.given().unwrap_or_default().into_iter().enumerate() {
+        let path = || format!("consumers[{index}].keys[{number}]");
+        let Some((hash, key)) = spec.given().and_then(|spec| key(spec, path, mistakes)) else {
+            continue;
         };
-        directory.add(consumer, keys);
+        if let Err(owner) = directory.add_key(hash, key) {
+            mistakes.add(path(), format!("expected a key that is listed once, got one of consumers[{owner}]"));
+        }
     }
-    directory
 }
 
-fn key(spec: KeySpec, path: &str, mistakes: &mut Mistakes) -> Option<(KeyHash, ListedKey)> {
+fn key(spec: KeySpec, path: impl Fn() -> String, mistakes: &mut Mistakes) -> Option<(KeyHash, ListedKey)> {
     let NamedKeySpec { sha256, name, disabled } = match spec {
         KeySpec::Hash(hash) => return Some((hash, ListedKey::default())),
         KeySpec::Named(spec) => spec,
     };
     if sha256.is_absent() {
-        mistakes.add(child(path, "sha256"), "expected the hash of a key, got nothing");
+        mistakes.add(child(&path(), "sha256"), "expected the hash of a key, got nothing");
     }
     let name = name.given().map(|Name(name)| name.into());
     Some((sha256.given()?.0, ListedKey { name, disabled: disabled == Field::Given(true) }))

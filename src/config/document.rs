@@ -1,32 +1,52 @@
 //! A configuration as it arrives, in either form, before anybody knows what it means.
+//!
+//! It is checked as a whole at once, and then read in place: a list or an object is the bytes it stands in, and is taken apart one
+//! level at a time. Memory of a module never shrinks, so a tree of a hundred thousand consumers would be paid for ever.
 
-use prost::Message;
-use prost_types::value::Kind;
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use std::fmt;
+mod json;
+mod protobuf;
 
-/// A tree of values. Objects keep their order and their duplicates, so that duplicates can be refused.
+use std::borrow::Cow;
+
+/// A value; what is in a list or an object has not been looked at yet.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     Null,
     Bool(bool),
     Integer(i64),
     Fraction(f64),
-    Text(String),
-    List(Vec<Value>),
-    Object(Vec<(String, Value)>),
+    Text(Cow<'a, str>),
+    List(List<'a>),
+    Object(Object<'a>),
 }
 
-impl Value {
+/// The items of a list, taken one by one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct List<'a>(Source<'a>);
+
+/// The fields of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Object<'a>(Source<'a>);
+
+/// What is left to take apart.
+#[derive(Clone, Debug, PartialEq)]
+enum Source<'a> {
+    Json(json::Scanner<'a>),
+    Protobuf(protobuf::Fields<'a>),
+}
+
+// === impl Value ===
+
+impl<'a> Value<'a> {
     /// Reads JSON text, or the serialized `google.protobuf.Struct` that Envoy makes of native YAML. Both can start with byte
     /// 0x0a (a line feed; field 1 of a message), so JSON is tried first and the other form only when that fails.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         if bytes.trim_ascii().is_empty() {
             return Err("expected a configuration, got nothing".to_owned());
         }
-        serde_json::from_slice(bytes).or_else(|error| match prost_types::Struct::decode(bytes) {
-            Ok(message) => Ok(Self::from(message)),
-            Err(_) => Err(format!("expected JSON or a google.protobuf.Struct, got neither: {error}")),
+        json::parse(bytes).or_else(|error| {
+            let message = protobuf::parse(bytes);
+            message.ok_or_else(|| format!("expected JSON or a google.protobuf.Struct, got neither: {error}"))
         })
     }
 
@@ -41,78 +61,48 @@ impl Value {
     }
 }
 
-impl From<prost_types::Struct> for Value {
-    fn from(message: prost_types::Struct) -> Self {
-        Self::Object(message.fields.into_iter().map(|(name, value)| (name, value.into())).collect())
-    }
-}
+// === impl List ===
 
-impl From<prost_types::Value> for Value {
-    fn from(value: prost_types::Value) -> Self {
-        match value.kind {
-            None | Some(Kind::NullValue(_)) => Self::Null,
-            Some(Kind::BoolValue(value)) => Self::Bool(value),
-            Some(Kind::NumberValue(value)) => Self::number(value),
-            Some(Kind::StringValue(value)) => Self::Text(value),
-            Some(Kind::ListValue(list)) => Self::List(list.values.into_iter().map(Self::from).collect()),
-            Some(Kind::StructValue(message)) => message.into(),
+impl List<'_> {
+    /// How many items are left.
+    pub(super) fn len(&self) -> usize {
+        match self.0.clone() {
+            Source::Json(mut text) => std::iter::from_fn(|| text.skip_item()).count(),
+            Source::Protobuf(mut fields) => std::iter::from_fn(|| fields.item()).count(),
         }
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AnyValue;
+impl<'a> Iterator for List<'a> {
+    type Item = Value<'a>;
 
-        impl<'de> Visitor<'de> for AnyValue {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-                Ok(Value::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-                Ok(Value::Integer(value))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-                #[expect(clippy::cast_precision_loss, reason = "above 2^63, far beyond what any field takes")]
-                Ok(i64::try_from(value).map_or(Value::Fraction(value as f64), Value::Integer))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-                Ok(Value::number(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-                Ok(Value::Text(value.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(Value::List(list))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
-                let mut object = Vec::new();
-                while let Some(field) = fields.next_entry()? {
-                    object.push(field);
-                }
-                Ok(Value::Object(object))
-            }
+    fn next(&mut self) -> Option<Value<'a>> {
+        match &mut self.0 {
+            Source::Json(text) => text.item(),
+            Source::Protobuf(fields) => fields.item(),
         }
-
-        deserializer.deserialize_any(AnyValue)
     }
 }
+
+// === impl Object ===
+
+impl<'a> Object<'a> {
+    /// The fields. Those of JSON text are in its order and with its duplicates, so that duplicates can be refused. A Struct has no order of
+    /// its own, nor duplicates: its fields are sorted by name, lest its sender's hash function decide what comes first.
+    pub(super) fn fields(&self) -> Vec<(Cow<'a, str>, Value<'a>)> {
+        match self.0.clone() {
+            Source::Json(mut text) => std::iter::from_fn(|| text.field()).collect(),
+            Source::Protobuf(fields) => {
+                let mut fields: Vec<_> = protobuf::entries(fields).collect();
+                // Of several the last one counts, as everywhere in protobuf.
+                fields.reverse();
+                fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+                fields.dedup_by(|(later, _), (first, _)| later == first);
+                fields
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The configuration language: its objects, fields and the values they take. What they mean together is in [`super`].
 
-use super::reader::{Entries, Field, Grammar};
+use super::denial::{FormatSpec, Fraction, TemplateText};
+use super::reader::{Entries, Field, Grammar, Items, object, words};
 use super::values::{
     CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Message, MetadataKey, Method, Name, ParameterName,
     Path, Per, Shares, Status, Suffix, TrackedKeys, Units,
@@ -20,140 +21,132 @@ fn is_secret(path: &str) -> bool {
 }
 
 /// What later versions bring.
-const LATER: &[(&str, &[&str])] = &[
-    ("LimitSpec", &["tokens", "count", "reserve"]),
-    ("DenialSpec", &["retry_jitter", "template"]),
-    ("FormatSpec", &["openai", "anthropic", "gemini", "mistral", "problem"]),
-    ("HeaderFamily", &["provider"]),
-    ("MatchSpec", &["model"]),
-];
+const LATER: &[(&str, &[&str])] = &[("LimitSpec", &["tokens", "count", "reserve"]), ("MatchSpec", &["model"])];
 
-/// The whole configuration.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plans"])))]
-pub(super) struct Configuration {
-    pub(super) namespace: Field<Name>,
-    pub(super) api_key: Field<ApiKeySpec>,
-    pub(super) identity: Field<IdentitySpec>,
-    pub(super) unlisted: Field<UnlistedSpec>,
-    pub(super) anonymous: Field<AnonymousSpec>,
-    pub(super) plans: Field<Entries<PlanSpec>>,
-    pub(super) consumers: Field<Vec<Field<ConsumerSpec>>>,
-    pub(super) rules: Field<Vec<Field<RuleSpec>>>,
-    pub(super) denial: Field<DenialSpec>,
-    pub(super) headers: Field<Vec<Field<HeaderFamily>>>,
-    pub(super) preflight: Field<PreflightSpec>,
-    pub(super) shadow: Field<bool>,
-    pub(super) failure_mode: Field<FailureModeSpec>,
-    pub(super) share: Field<ShareSpec>,
-    pub(super) max_tracked_keys: Field<TrackedKeys>,
-    pub(super) metrics: Field<MetricsSpec>,
-    pub(super) log: Field<LogSpec>,
+object! {
+    /// The whole configuration.
+    #[cfg_attr(test, schemars(extend("required" = ["plans"])))]
+    pub(super) struct Configuration<'a> {
+        pub(super) namespace: Field<Name>,
+        pub(super) api_key: Field<ApiKeySpec>,
+        pub(super) identity: Field<IdentitySpec>,
+        pub(super) unlisted: Field<UnlistedSpec>,
+        pub(super) anonymous: Field<AnonymousSpec>,
+        pub(super) plans: Field<Entries<PlanSpec>>,
+        pub(super) consumers: Field<Items<'a, ConsumerSpec>>,
+        pub(super) rules: Field<Vec<Field<RuleSpec>>>,
+        pub(super) denial: Field<DenialSpec>,
+        pub(super) headers: Field<Vec<Field<HeaderFamily>>>,
+        pub(super) partition_key: Field<bool>,
+        pub(super) preflight: Field<PreflightSpec>,
+        pub(super) shadow: Field<bool>,
+        pub(super) failure_mode: Field<FailureModeSpec>,
+        pub(super) share: Field<ShareSpec>,
+        pub(super) max_tracked_keys: Field<TrackedKeys>,
+        pub(super) metrics: Field<MetricsSpec>,
+        pub(super) log: Field<LogSpec>,
+    }
 }
 
-/// Where API keys are looked for.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
-pub(super) struct ApiKeySpec {
-    pub(super) from: Field<Vec<Field<SourceSpec>>>,
-    pub(super) several: Field<SeveralSpec>,
+object! {
+    /// Where API keys are looked for.
+    pub(super) struct ApiKeySpec {
+        pub(super) from: Field<Vec<Field<SourceSpec>>>,
+        pub(super) several: Field<SeveralSpec>,
+    }
 }
 
-/// Exactly one of its fields.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
-pub(super) struct SourceSpec {
-    pub(super) bearer: Field<HeaderName>,
-    pub(super) header: Field<HeaderName>,
-    pub(super) query: Field<ParameterName>,
-    pub(super) cookie: Field<CookieName>,
-    pub(super) metadata: Field<Vec<Field<MetadataKey>>>,
+object! {
+    /// Exactly one of its fields.
+    #[cfg_attr(test, schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
+    pub(super) struct SourceSpec {
+        pub(super) bearer: Field<HeaderName>,
+        pub(super) header: Field<HeaderName>,
+        pub(super) query: Field<ParameterName>,
+        pub(super) cookie: Field<CookieName>,
+        pub(super) metadata: Field<Vec<Field<MetadataKey>>>,
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum SeveralSpec {
-    Refuse,
-    First,
+words! {
+    pub(super) enum SeveralSpec {
+        Refuse = "refuse",
+        First = "first",
+    }
 }
 
-/// Who an earlier filter says that the caller is.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["consumer"])))]
-pub(super) struct IdentitySpec {
-    pub(super) consumer: Field<PlaceSpec>,
-    pub(super) plan: Field<PlaceSpec>,
+object! {
+    /// Who an earlier filter says that the caller is.
+    #[cfg_attr(test, schemars(extend("required" = ["consumer"])))]
+    pub(super) struct IdentitySpec {
+        pub(super) consumer: Field<PlaceSpec>,
+        pub(super) plan: Field<PlaceSpec>,
+    }
 }
 
-/// Exactly one of its fields.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
-pub(super) struct PlaceSpec {
-    pub(super) metadata: Field<Vec<Field<MetadataKey>>>,
-    pub(super) header: Field<HeaderName>,
+object! {
+    /// Exactly one of its fields.
+    #[cfg_attr(test, schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
+    pub(super) struct PlaceSpec {
+        pub(super) metadata: Field<Vec<Field<MetadataKey>>>,
+        pub(super) header: Field<HeaderName>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plan"])))]
-pub(super) struct UnlistedSpec {
-    pub(super) plan: Field<Name>,
-    pub(super) address_plan: Field<Name>,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["plan"])))]
+    pub(super) struct UnlistedSpec {
+        pub(super) plan: Field<Name>,
+        pub(super) address_plan: Field<Name>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["plan"])))]
-pub(super) struct AnonymousSpec {
-    pub(super) plan: Field<Name>,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["plan"])))]
+    pub(super) struct AnonymousSpec {
+        pub(super) plan: Field<Name>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["limits"])))]
-pub(super) struct PlanSpec {
-    pub(super) limits: Field<Vec<Field<LimitSpec>>>,
-    pub(super) shadow: Field<bool>,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["limits"])))]
+    pub(super) struct PlanSpec {
+        pub(super) limits: Field<Vec<Field<LimitSpec>>>,
+        pub(super) shadow: Field<bool>,
+    }
 }
 
-/// At most so many units per window.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["requests", "per"])))]
-pub(super) struct LimitSpec {
-    pub(super) name: Field<Name>,
-    pub(super) requests: Field<Units>,
-    pub(super) per: Field<Per>,
-    pub(super) algorithm: Field<AlgorithmSpec>,
-    pub(super) burst: Field<Units>,
-    pub(super) shadow: Field<bool>,
+object! {
+    /// At most so many units per window.
+    #[cfg_attr(test, schemars(extend("required" = ["requests", "per"])))]
+    pub(super) struct LimitSpec {
+        pub(super) name: Field<Name>,
+        pub(super) requests: Field<Units>,
+        pub(super) per: Field<Per>,
+        pub(super) algorithm: Field<AlgorithmSpec>,
+        pub(super) burst: Field<Units>,
+        pub(super) shadow: Field<bool>,
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub(super) enum AlgorithmSpec {
-    SlidingWindow,
-    FixedWindow,
-    TokenBucket,
+words! {
+    pub(super) enum AlgorithmSpec {
+        SlidingWindow = "sliding_window",
+        FixedWindow = "fixed_window",
+        TokenBucket = "token_bucket",
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name", "plan"])))]
-pub(super) struct ConsumerSpec {
-    pub(super) name: Field<Name>,
-    pub(super) plan: Field<Name>,
-    pub(super) keys: Field<Vec<Field<KeySpec>>>,
-    pub(super) limits: Field<Vec<Field<LimitSpec>>>,
-    pub(super) disabled: Field<bool>,
-    pub(super) generation: Field<Generation>,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["name", "plan"])))]
+    pub(super) struct ConsumerSpec {
+        pub(super) name: Field<Name>,
+        pub(super) plan: Field<Name>,
+        pub(super) keys: Field<Vec<Field<KeySpec>>>,
+        pub(super) limits: Field<Vec<Field<LimitSpec>>>,
+        pub(super) disabled: Field<bool>,
+        pub(super) generation: Field<Generation>,
+    }
 }
 
 /// A key of a consumer: its hash alone, or with more to say about it.
@@ -163,122 +156,110 @@ pub(super) enum KeySpec {
     Named(NamedKeySpec),
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["sha256"])))]
-pub(super) struct NamedKeySpec {
-    pub(super) sha256: Field<HexHash>,
-    pub(super) name: Field<Name>,
-    pub(super) disabled: Field<bool>,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["sha256"])))]
+    pub(super) struct NamedKeySpec {
+        pub(super) sha256: Field<HexHash>,
+        pub(super) name: Field<Name>,
+        pub(super) disabled: Field<bool>,
+    }
 }
 
-/// What applies to some requests only.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name", "match"])))]
-pub(super) struct RuleSpec {
-    pub(super) name: Field<Name>,
-    pub(super) r#match: Field<MatchSpec>,
-    pub(super) exempt: Field<bool>,
-    pub(super) cost: Field<Units>,
-    pub(super) plan: Field<Name>,
-    pub(super) limits: Field<Vec<Field<LimitSpec>>>,
+object! {
+    /// What applies to some requests only.
+    #[cfg_attr(test, schemars(extend("required" = ["name", "match"])))]
+    pub(super) struct RuleSpec {
+        pub(super) name: Field<Name>,
+        pub(super) r#match: Field<MatchSpec>,
+        pub(super) exempt: Field<bool>,
+        pub(super) cost: Field<Units>,
+        pub(super) plan: Field<Name>,
+        pub(super) limits: Field<Vec<Field<LimitSpec>>>,
+        pub(super) format: Field<FormatSpec>,
+    }
 }
 
-/// All of its fields.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
-pub(super) struct MatchSpec {
-    pub(super) path: Field<PathSpec>,
-    pub(super) methods: Field<Vec<Field<Method>>>,
-    pub(super) hosts: Field<Vec<Field<Host>>>,
-    pub(super) headers: Field<Vec<Field<HeaderMatchSpec>>>,
+object! {
+    /// All of its fields.
+    pub(super) struct MatchSpec {
+        pub(super) path: Field<PathSpec>,
+        pub(super) methods: Field<Vec<Field<Method>>>,
+        pub(super) hosts: Field<Vec<Field<Host>>>,
+        pub(super) headers: Field<Vec<Field<HeaderMatchSpec>>>,
+    }
 }
 
-/// Exactly one of its fields.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("minProperties" = 1, "maxProperties" = 1)))]
-pub(super) struct PathSpec {
-    pub(super) exact: Field<Path>,
-    pub(super) prefix: Field<Path>,
-    pub(super) suffix: Field<Suffix>,
+object! {
+    /// Exactly one of its fields.
+    #[cfg_attr(test, schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
+    pub(super) struct PathSpec {
+        pub(super) exact: Field<Path>,
+        pub(super) prefix: Field<Path>,
+        pub(super) suffix: Field<Suffix>,
+    }
 }
 
-/// A header and one of the other fields.
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["name"], "minProperties" = 2, "maxProperties" = 2)))]
-pub(super) struct HeaderMatchSpec {
-    pub(super) name: Field<HeaderName>,
-    pub(super) exact: Field<HeaderValue>,
-    pub(super) prefix: Field<HeaderValue>,
-    pub(super) present: Field<bool>,
+object! {
+    /// A header and one of the other fields.
+    #[cfg_attr(test, schemars(extend("required" = ["name"], "minProperties" = 2, "maxProperties" = 2)))]
+    pub(super) struct HeaderMatchSpec {
+        pub(super) name: Field<HeaderName>,
+        pub(super) exact: Field<HeaderValue>,
+        pub(super) prefix: Field<HeaderValue>,
+        pub(super) present: Field<bool>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
-pub(super) struct DenialSpec {
-    pub(super) status: Field<Status>,
-    pub(super) format: Field<FormatSpec>,
-    pub(super) message: Field<Message>,
-    pub(super) expose: Field<bool>,
+object! {
+    pub(super) struct DenialSpec {
+        pub(super) status: Field<Status>,
+        pub(super) format: Field<FormatSpec>,
+        pub(super) message: Field<Message>,
+        pub(super) template: Field<TemplateText>,
+        pub(super) members: Field<Entries<TemplateText>>,
+        pub(super) retry_jitter: Field<Fraction>,
+        pub(super) expose: Field<bool>,
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum FormatSpec {
-    Auto,
-    Json,
-    Text,
+words! {
+    pub(super) enum HeaderFamily {
+        Ratelimit = "ratelimit",
+        XRatelimit = "x-ratelimit",
+        Provider = "provider",
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum HeaderFamily {
-    Ratelimit,
-    #[serde(rename = "x-ratelimit")]
-    XRatelimit,
+words! {
+    pub(super) enum PreflightSpec {
+        Exempt = "exempt",
+        Count = "count",
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum PreflightSpec {
-    Exempt,
-    Count,
+words! {
+    pub(super) enum FailureModeSpec {
+        Allow = "allow",
+        Deny = "deny",
+    }
 }
 
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum FailureModeSpec {
-    Allow,
-    Deny,
+object! {
+    #[cfg_attr(test, schemars(extend("required" = ["of"])))]
+    pub(super) struct ShareSpec {
+        pub(super) of: Field<Shares>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields, extend("required" = ["of"])))]
-pub(super) struct ShareSpec {
-    pub(super) of: Field<Shares>,
+object! {
+    pub(super) struct MetricsSpec {
+        pub(super) consumers: Field<bool>,
+    }
 }
 
-#[derive(Debug, Default, serde::Deserialize)]
-#[serde(default)]
-#[cfg_attr(test, derive(JsonSchema), schemars(deny_unknown_fields))]
-pub(super) struct MetricsSpec {
-    pub(super) consumers: Field<bool>,
-}
-
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(super) enum LogSpec {
-    Denied,
-    All,
+words! {
+    pub(super) enum LogSpec {
+        Denied = "denied",
+        All = "all",
+    }
 }

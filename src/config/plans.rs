@@ -7,6 +7,7 @@ use super::{MAX_WINDOW, Mistakes};
 use crate::counter::Rule;
 use crate::plan::{Algorithm, Limit, MAX_LIMITS, Plan, Unit};
 use std::collections::HashMap;
+use std::fmt;
 use std::num::NonZeroU64;
 
 /// What applies to limits wherever they are.
@@ -123,15 +124,20 @@ pub(super) fn merged(plan: Option<&Plan>, own: Vec<Limit>) -> Vec<Limit> {
     limits
 }
 
-pub(super) fn index(path: &str, name: Field<Name>, plans: &[Plan], mistakes: &mut Mistakes) -> Option<usize> {
+pub(super) fn index(
+    path: impl fmt::Display,
+    name: Field<Name>,
+    plans: &[Plan],
+    mistakes: &mut Mistakes,
+) -> Option<usize> {
     if name.is_absent() {
-        mistakes.add(path, "expected the name of a plan, got nothing");
+        mistakes.add(path.to_string(), "expected the name of a plan, got nothing");
     }
     let Name(name) = name.given()?;
     let index = plans.iter().position(|plan| *plan.name == *name);
     if index.is_none() {
         let known: Vec<&str> = plans.iter().map(|plan| &*plan.name).collect();
-        mistakes.add(path, format!("expected the name of a plan ({}), got {name:?}", known.join(", ")));
+        mistakes.add(path.to_string(), format!("expected the name of a plan ({}), got {name:?}", known.join(", ")));
     }
     index
 }

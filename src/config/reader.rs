@@ -1,18 +1,10 @@
 //! Reads a document into the types of the language, and collects every mistake with its path instead of stopping at the first.
 //!
-//! It is a serde [`Deserializer`], so that the language is written as types with derived implementations. What a type cannot
-//! take is noted where it stands, and [`Field`] swallows the error: the rest is read on.
+//! A type says what it takes of a [`Reader`] and names what it expects. What it cannot take is noted where it stands, and [`Field`]
+//! swallows the error: the rest is read on. Not serde: what its derived code weighs would be half of the module.
 
-use super::document::Value;
+use super::document::{List, Object, Value};
 use super::{Mistake, Mistakes};
-use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Unexpected, Visitor,
-};
-use serde::forward_to_deserialize_any;
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -29,10 +21,46 @@ pub(super) enum Field<T> {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entries<T>(pub(super) Vec<(String, Field<T>)>);
 
+/// A list that may be long: its items are read one by one, when they are asked for.
+#[derive(Debug)]
+pub(super) struct Items<'a, T> {
+    list: List<'a>,
+    read: usize,
+    path: String,
+    grammar: Grammar,
+    item: PhantomData<T>,
+}
+
+/// What can be read of a document.
+pub(super) trait Read<'a>: Sized {
+    /// Reads what stands here.
+    ///
+    /// # Errors
+    /// When that is something else, which has been noted.
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused>;
+}
+
+/// A value was refused, and that has been noted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused;
+
+/// A value, where it stands, and where mistakes are noted.
+pub(super) struct Reader<'a, 'n> {
+    value: Value<'a>,
+    notes: &'n mut Notes,
+}
+
+/// Where the reader is, and the mistakes so far.
+struct Notes {
+    path: String,
+    grammar: Grammar,
+    mistakes: Vec<Mistake>,
+}
+
 const NOT_YET: &str = "not supported by this version";
 
 /// What there is to know of a language besides its types.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Grammar {
     /// Fields and words that this version does not have yet, by the Rust name of their type.
     pub(super) later: &'static [(&'static str, &'static [&'static str])],
@@ -41,27 +69,112 @@ pub(super) struct Grammar {
 }
 
 /// Reads `T`; every mistake goes to `mistakes`.
-pub(super) fn read<T: DeserializeOwned>(value: &Value, grammar: Grammar, mistakes: &mut Mistakes) -> Field<T> {
-    let noted = RefCell::new(std::mem::take(&mut mistakes.0));
-    let reader = Reader { value, path: String::new(), grammar, mistakes: &noted };
-    let field = Field::deserialize(reader).unwrap_or(Field::Wrong);
-    mistakes.0 = noted.into_inner();
+pub(super) fn read<'a, T: Read<'a>>(value: Value<'a>, grammar: Grammar, mistakes: &mut Mistakes) -> Field<T> {
+    let mut notes = Notes { path: String::new(), grammar, mistakes: std::mem::take(&mut mistakes.0) };
+    let field = Field::read(Reader { value, notes: &mut notes });
+    mistakes.0 = notes.mistakes;
     field
 }
 
 /// `parent.name`; names that could be misread are quoted.
 pub(super) fn child(parent: &str, name: &str) -> String {
+    let mut path = parent.to_owned();
+    step_into(&mut path, name);
+    path
+}
+
+fn step_into(path: &mut String, name: &str) {
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-    match (plain, parent) {
-        (true, "") => name.to_owned(),
-        (true, _) => format!("{parent}.{name}"),
-        (false, _) => format!("{parent}[{name:?}]"),
+    if plain && !path.is_empty() {
+        path.push('.');
+    }
+    if plain {
+        path.push_str(name);
+    } else {
+        path.push_str(&format!("[{name:?}]"));
+    }
+}
+
+/// Declares an object of the language: a struct of [`Field`]s that is read from the fields of their names. A lifetime is `'a`, the document's.
+macro_rules! object {
+    (
+        $(#[$doc:meta])*
+        $visible:vis struct $object:ident $(<$lifetime:lifetime>)? {
+            $($(#[$field_doc:meta])* $field_visible:vis $field:ident: Field<$value:ty>,)*
+        }
+    ) => {
+        #[derive(Debug, Default)]
+        #[cfg_attr(test, derive(JsonSchema), schemars(default, deny_unknown_fields))]
+        $(#[$doc])*
+        $visible struct $object $(<$lifetime>)? {
+            $($(#[$field_doc])* $field_visible $field: Field<$value>,)*
+        }
+
+        impl<'a> $crate::config::reader::Read<'a> for $object $(<$lifetime>)? {
+            fn read(
+                reader: $crate::config::reader::Reader<'a, '_>,
+            ) -> Result<Self, $crate::config::reader::Refused> {
+                const FIELDS: &[&str] = &[$($crate::config::reader::unraw(stringify!($field))),*];
+                let mut object = Self::default();
+                reader.object(stringify!($object), FIELDS, &mut |field, reader| {
+                    let mut slots = FIELDS.iter();
+                    $(if slots.next() == Some(&field) {
+                        object.$field = Field::read(reader);
+                        return;
+                    })*
+                })?;
+                Ok(object)
+            }
+        }
+    };
+}
+
+/// Declares a choice between words.
+macro_rules! words {
+    (
+        $(#[$doc:meta])*
+        $visible:vis enum $choice:ident { $($variant:ident = $word:tt,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        #[cfg_attr(test, derive(JsonSchema))]
+        $visible enum $choice {
+            $(#[cfg_attr(test, schemars(rename = $word))] $variant,)*
+        }
+
+        impl<'a> $crate::config::reader::Read<'a> for $choice {
+            fn read(
+                reader: $crate::config::reader::Reader<'a, '_>,
+            ) -> Result<Self, $crate::config::reader::Refused> {
+                reader.word(stringify!($choice), &[$(($word, Self::$variant)),*])
+            }
+        }
+    };
+}
+
+pub(super) use {object, words};
+
+/// A field's name without what lets it be a keyword of Rust.
+pub(super) const fn unraw(name: &str) -> &str {
+    match name.as_bytes() {
+        [b'r', b'#', plain @ ..] => match std::str::from_utf8(plain) {
+            Ok(plain) => plain,
+            Err(_) => name,
+        },
+        _ => name,
     }
 }
 
 // === impl Field ===
 
 impl<T> Field<T> {
+    pub(super) fn read<'a>(reader: Reader<'a, '_>) -> Self
+    where
+        T: Read<'a>,
+    {
+        T::read(reader).map_or(Self::Wrong, Self::Given)
+    }
+
     pub(super) fn given(self) -> Option<T> {
         match self {
             Self::Given(value) => Some(value),
@@ -74,61 +187,106 @@ impl<T> Field<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(T::deserialize(deserializer).map_or(Self::Wrong, Self::Given))
+// === impl Items ===
+
+impl<'a, T: Read<'a>> Items<'a, T> {
+    /// How many items are left.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Reads the next item; its mistakes go to `mistakes`.
+    pub(super) fn next(&mut self, mistakes: &mut Mistakes) -> Option<Field<T>> {
+        let value = self.list.next()?;
+        let mut notes = Notes {
+            path: std::mem::take(&mut self.path),
+            grammar: self.grammar,
+            mistakes: std::mem::take(&mut mistakes.0),
+        };
+        let item = notes.at_item(self.read, |notes| Field::read(Reader { value, notes }));
+        self.read = self.read.saturating_add(1);
+        (self.path, mistakes.0) = (notes.path, notes.mistakes);
+        Some(item)
     }
 }
 
-// === impl Entries ===
+// === impl Read ===
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntriesVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for EntriesVisitor<T> {
-            type Value = Entries<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object with a field for each name")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Entries<T>, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = fields.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
+impl<'a> Read<'a> for bool {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        match reader.value {
+            Value::Bool(value) => Ok(value),
+            _ => Err(reader.refuse(&"a boolean")),
         }
-
-        deserializer.deserialize_map(EntriesVisitor(PhantomData))
     }
 }
 
-// === impl Reader ===
-
-/// A value and where it stands.
-struct Reader<'a> {
-    value: &'a Value,
-    path: String,
-    grammar: Grammar,
-    mistakes: &'a RefCell<Vec<Mistake>>,
+impl<'a, T: Read<'a>> Read<'a> for Vec<Field<T>> {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        let mut items = Self::new();
+        reader.list(&mut |reader| items.push(Field::read(reader)))?;
+        Ok(items)
+    }
 }
 
-impl<'a> Reader<'a> {
-    fn note(&self, path: String, message: String) {
-        self.mistakes.borrow_mut().push(Mistake { path, message });
+impl<'a, T> Read<'a> for Items<'a, T> {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        let Notes { ref path, grammar, .. } = *reader.notes;
+        match reader.value {
+            Value::List(list) => Ok(Self { list, read: 0, path: path.clone(), grammar, item: PhantomData }),
+            _ => Err(reader.refuse(&LIST)),
+        }
+    }
+}
+
+impl<'a, T: Read<'a>> Read<'a> for Entries<T> {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        let mut entries = Vec::new();
+        reader.entries(&mut |name, reader| entries.push((name.to_owned(), Field::read(reader))))?;
+        Ok(Self(entries))
+    }
+}
+
+// === impl Notes ===
+
+impl Notes {
+    fn note(&mut self, message: String) {
+        self.mistakes.push(Mistake { path: self.path.clone(), message });
     }
 
-    /// Notes an error here, unless it was noted further down.
-    fn noted<T>(&self, result: Result<T, Refused>) -> Result<T, Refused> {
-        result.map_err(|Refused(message)| {
-            if let Some(message) = message {
-                self.note(self.path.clone(), message);
-            }
-            Refused(None)
-        })
+    /// Goes to an item of a list and back.
+    fn at_item<T>(&mut self, index: usize, visit: impl FnOnce(&mut Self) -> T) -> T {
+        let here = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        let answer = visit(self);
+        self.path.truncate(here);
+        answer
+    }
+
+    /// Goes to a field of an object and back.
+    fn at_field(&mut self, name: &str, visit: impl FnOnce(&mut Self)) {
+        let here = self.path.len();
+        step_into(&mut self.path, name);
+        visit(self);
+        self.path.truncate(here);
+    }
+
+    /// Reads the fields of an object, each name once.
+    fn fields<'a>(&mut self, object: &Object<'a>, read: &mut dyn FnMut(&str, Reader<'a, '_>)) {
+        let fields = object.fields();
+        let mut names: Vec<(&str, usize)> = fields.iter().enumerate().map(|(at, (name, _))| (&**name, at)).collect();
+        names.sort_unstable();
+        let again = names.iter().zip(names.iter().skip(1)).filter(|(one, other)| one.0 == other.0);
+        let again: Vec<usize> = again.map(|(_, (_, at))| *at).collect();
+        for (at, (name, value)) in fields.iter().enumerate() {
+            self.at_field(name, |notes| {
+                if again.contains(&at) {
+                    notes.note("expected this field once, got it twice".to_owned());
+                } else {
+                    read(name, Reader { value: value.clone(), notes });
+                }
+            });
+        }
     }
 
     /// Whether a field or a word of the type `name` comes with a later version.
@@ -136,269 +294,183 @@ impl<'a> Reader<'a> {
         self.grammar.later.iter().any(|(of, later)| *of == name && later.contains(&word))
     }
 
-    fn at(&self, path: String, value: &'a Value) -> Self {
-        Self { value, path, grammar: self.grammar, mistakes: self.mistakes }
-    }
-
-    /// Whether what stands here may be a secret.
-    fn is_secret(&self) -> bool {
-        let said = matches!(self.value, Value::Text(_) | Value::Integer(_) | Value::Fraction(_));
-        said && (self.grammar.is_secret)(&self.path)
-    }
-
-    fn unexpected(&self) -> Unexpected<'a> {
-        match self.value {
-            _ if self.is_secret() => Unexpected::Other("something else"),
-            Value::Null => Unexpected::Unit,
-            Value::Bool(value) => Unexpected::Bool(*value),
-            Value::Integer(value) => Unexpected::Signed(*value),
-            Value::Fraction(value) => Unexpected::Float(*value),
-            Value::Text(value) => Unexpected::Str(value),
-            Value::List(_) => Unexpected::Seq,
-            Value::Object(_) => Unexpected::Map,
-        }
-    }
-
-    /// What to say where text is wanted. YAML makes booleans and numbers of some words: those need quotes.
-    fn not_text(&self, expected: &dyn Expected) -> Refused {
-        let Refused(message) = de::Error::invalid_type(self.unexpected(), expected);
-        let quote = matches!(self.value, Value::Bool(_) | Value::Integer(_) | Value::Fraction(_));
-        Refused(message.map(|message| if quote { message + ": quote it" } else { message }))
-    }
-
-    /// The entries of an object that are to be read: each name once, and only `fields` where they are fixed.
-    fn entries(&self, name: &str, fields: Option<&[&str]>) -> Vec<(&'a str, Self)> {
-        let Value::Object(object) = self.value else {
-            return Vec::new();
-        };
-        let mut seen = HashSet::new();
-        let mut entries = Vec::with_capacity(object.len());
-        for (key, value) in object {
-            let path = child(&self.path, key);
-            if !seen.insert(key.as_str()) {
-                self.note(path, "expected this field once, got it twice".to_owned());
-            } else if fields.is_none_or(|fields| fields.contains(&key.as_str())) {
-                entries.push((key.as_str(), self.at(path, value)));
-            } else if self.is_later(name, key) {
-                self.note(path, NOT_YET.to_owned());
-            } else {
-                // The name itself may be one, where a space is missing behind a colon.
-                let path = if (self.grammar.is_secret)(&path) { self.path.clone() } else { path };
-                self.note(path, format!("unknown field, expected one of {}", fields.unwrap_or_default().join(", ")));
-            }
-        }
-        entries
+    fn is_secret(&self, path: &str) -> bool {
+        (self.grammar.is_secret)(path)
     }
 }
 
-impl<'de> Deserializer<'de> for Reader<'de> {
-    type Error = Refused;
+// === impl Reader ===
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let result = match self.value {
-            _ if self.is_secret() => Err(de::Error::invalid_type(self.unexpected(), &visitor)),
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Integer(value) => visitor.visit_i64(*value),
-            Value::Fraction(value) => visitor.visit_f64(*value),
-            Value::Text(value) => visitor.visit_borrowed_str(value),
-            Value::List(list) => visitor.visit_seq(Items {
-                items: list
-                    .iter()
-                    .enumerate()
-                    .map(|(i, item)| self.at(format!("{}[{i}]", self.path), item))
-                    .collect::<Vec<_>>()
-                    .into_iter(),
-            }),
-            Value::Object(_) => visitor.visit_map(Fields { entries: self.entries("", None).into_iter(), value: None }),
-        };
-        self.noted(result)
+impl<'a> Reader<'a, '_> {
+    pub(super) fn is_object(&self) -> bool {
+        matches!(self.value, Value::Object(_))
+    }
+
+    /// Notes that something else was expected.
+    fn refuse(self, expected: &dyn fmt::Display) -> Refused {
+        self.refuse_but(expected, "")
+    }
+
+    /// Notes that something else was expected, and advice.
+    fn refuse_but(self, expected: &dyn fmt::Display, advice: &str) -> Refused {
+        let said = matches!(self.value, Value::Text(_) | Value::Integer(_) | Value::Fraction(_));
+        let got = if said && self.notes.is_secret(&self.notes.path) { Got(None) } else { Got(Some(&self.value)) };
+        self.notes.note(format!("expected {expected}, got {got}{advice}"));
+        Refused
+    }
+
+    /// Notes that text was expected. YAML makes booleans and numbers of some words: those need quotes.
+    fn refuse_as_text(self, expected: &dyn fmt::Display) -> Refused {
+        let quote = matches!(self.value, Value::Bool(_) | Value::Integer(_) | Value::Fraction(_));
+        self.refuse_but(expected, if quote { ": quote it" } else { "" })
     }
 
     /// Text; what stands there instead is said in the mistake.
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let result = match self.value {
-            Value::Text(text) => visitor.visit_borrowed_str(text),
-            _ => Err(self.not_text(&visitor)),
-        };
-        self.noted(result)
+    pub(super) fn text<T>(self, expected: &str, parse: fn(&str) -> Option<T>) -> Result<T, Refused> {
+        match &self.value {
+            Value::Text(text) => parse(text).ok_or_else(|| self.refuse(&expected)),
+            _ => Err(self.refuse_as_text(&expected)),
+        }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.deserialize_str(visitor)
-    }
-
-    /// Text that may be a secret: what stands there instead is not said. For an object the visitor is asked as for a newtype, to read it as
-    /// what it likes.
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let here = self.at(self.path.clone(), self.value);
-        let result = match self.value {
-            Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::Object(_) => visitor.visit_newtype_struct(here),
-            _ => Err(de::Error::invalid_type(Unexpected::Other("something else"), &visitor)),
+    /// Text that may be a secret: what stands there instead is not said.
+    pub(super) fn secret<T>(
+        self,
+        expected: &dyn fmt::Display,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Refused> {
+        let parsed = match &self.value {
+            Value::Text(text) => parse(text),
+            Value::Object(_) => return Err(self.refuse(expected)),
+            _ => None,
         };
-        self.noted(result)
+        parsed.ok_or_else(|| {
+            self.notes.note(format!("expected {expected}, got {}", Got(None)));
+            Refused
+        })
     }
 
     /// A whole number, or one in text: the host's YAML loader makes text of integers from 2³¹ on.
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        let result = match self.value {
-            Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => match text.parse() {
-                Ok(number) => visitor.visit_u64(number),
-                Err(_) => Err(de::Error::invalid_value(Unexpected::Str(text), &visitor)),
-            },
-            Value::Integer(number) => match u64::try_from(*number) {
-                Ok(number) => visitor.visit_u64(number),
-                Err(_) => visitor.visit_i64(*number),
-            },
-            _ => return self.deserialize_any(visitor),
+    pub(super) fn number(self, from: u64, to: u64) -> Result<u64, Refused> {
+        let number = match &self.value {
+            Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Value::Integer(number) => u64::try_from(*number).ok(),
+            _ => None,
         };
-        self.noted(result)
+        let number = number.filter(|number| (from..=to).contains(number));
+        number.ok_or_else(|| self.refuse(&format_args!("a whole number from {from} to {to}")))
     }
 
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Refused> {
-        let result = match self.value {
-            Value::Text(text) if self.is_later(name, text) => Err(de::Error::custom(format!("{text} is {NOT_YET}"))),
-            Value::Text(text) => visitor.visit_enum(StrDeserializer::new(text)),
-            _ => Err(self.not_text(&OneOf(variants))),
+    /// A number between 0 and 1, in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    pub(super) fn fraction(self) -> Result<u32, Refused> {
+        const MILLIONTHS: f64 = 1e6;
+        let number = match &self.value {
+            // Also those who start with a digit, as numbers do in YAML: no infinity and the like.
+            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+            Value::Integer(0) => Some(0.0),
+            Value::Integer(1) => Some(1.0),
+            Value::Fraction(number) => Some(*number),
+            _ => None,
         };
-        self.noted(result)
+        let Some(number) = number.filter(|number| (0.0..=1.0).contains(number)) else {
+            return Err(self.refuse(&"a number from 0 to 1"));
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        Ok((number * MILLIONTHS).round() as u32)
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(
+    /// One of some words; `name` is the choice's.
+    pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<T, Refused> {
+        let Value::Text(text) = &self.value else {
+            return Err(self.refuse_as_text(&one_of(words)));
+        };
+        if self.notes.is_later(name, text) {
+            self.notes.note(format!("{text} is {NOT_YET}"));
+            return Err(Refused);
+        }
+        let found = words.iter().find(|(word, _)| word == text);
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| self.refuse(&one_of(words)))
+    }
+
+    /// A list.
+    fn list(self, read: &mut dyn FnMut(Reader<'a, '_>)) -> Result<(), Refused> {
+        let Value::List(list) = self.value else {
+            return Err(self.refuse(&LIST));
+        };
+        for (index, value) in list.enumerate() {
+            self.notes.at_item(index, |notes| read(Reader { value, notes }));
+        }
+        Ok(())
+    }
+
+    /// An object with names of the user's choice.
+    fn entries(self, read: &mut dyn FnMut(&str, Reader<'a, '_>)) -> Result<(), Refused> {
+        let Value::Object(object) = &self.value else {
+            return Err(self.refuse(&"an object with a field for each name"));
+        };
+        self.notes.fields(object, read);
+        Ok(())
+    }
+
+    /// An object with some of these fields; `name` is the object's.
+    pub(super) fn object(
         self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Refused> {
-        let result = match self.value {
-            Value::Object(_) => {
-                visitor.visit_map(Fields { entries: self.entries(name, Some(fields)).into_iter(), value: None })
+        name: &str,
+        fields: &[&str],
+        read: &mut dyn FnMut(&str, Reader<'a, '_>),
+    ) -> Result<(), Refused> {
+        let Value::Object(object) = &self.value else {
+            let expected = match fields {
+                [only] => format!("an object with the field {only}"),
+                fields => format!("an object with some of the fields {}", fields.join(", ")),
+            };
+            return Err(self.refuse(&expected));
+        };
+        let here = self.notes.path.len();
+        self.notes.fields(object, &mut |field, reader| {
+            let notes = &mut *reader.notes;
+            if fields.contains(&field) {
+                read(field, reader);
+            } else if notes.is_later(name, field) {
+                notes.note(NOT_YET.to_owned());
+            } else {
+                // The name itself may be one, where a space is missing behind a colon.
+                if notes.is_secret(&notes.path) {
+                    notes.path.truncate(here);
+                }
+                notes.note(format!("unknown field, expected one of {}", fields.join(", ")));
             }
-            _ => Err(de::Error::invalid_type(self.unexpected(), &WithFields(fields))),
-        };
-        self.noted(result)
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char byte_buf option unit unit_struct newtype_struct
-        seq tuple tuple_struct map identifier ignored_any
+        });
+        Ok(())
     }
 }
 
-struct Items<'a> {
-    items: std::vec::IntoIter<Reader<'a>>,
-}
+const LIST: &str = "a list";
 
-impl<'a> SeqAccess<'a> for Items<'a> {
-    type Error = Refused;
-
-    fn next_element_seed<T: DeserializeSeed<'a>>(&mut self, seed: T) -> Result<Option<T::Value>, Refused> {
-        self.items.next().map(|item| seed.deserialize(item)).transpose()
-    }
-}
-
-struct Fields<'a> {
-    entries: std::vec::IntoIter<(&'a str, Reader<'a>)>,
-    value: Option<Reader<'a>>,
-}
-
-impl<'a> MapAccess<'a> for Fields<'a> {
-    type Error = Refused;
-
-    fn next_key_seed<K: DeserializeSeed<'a>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
-        let Some((key, value)) = self.entries.next() else {
-            return Ok(None);
-        };
-        self.value = Some(value);
-        let key: StrDeserializer<'a, Refused> = key.into_deserializer();
-        seed.deserialize(key).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'a>>(&mut self, seed: V) -> Result<V::Value, Refused> {
-        match self.value.take() {
-            Some(value) => seed.deserialize(value),
-            None => Err(de::Error::custom("a value was asked for before its name")),
+fn one_of<T>(words: &[(&str, T)]) -> String {
+    match words {
+        [(only, _)] => (*only).to_owned(),
+        words => {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            format!("one of {}", words.join(", "))
         }
     }
 }
 
-// === impl Refused ===
-
-/// Why a value was refused; `None` when that has been noted already.
-#[derive(Debug)]
-struct Refused(Option<String>);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_deref().unwrap_or("refused"))
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl de::Error for Refused {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(Some(message.to_string()))
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        // serde's word for what users know as a list.
-        let expected = expected.to_string().replace("a sequence", "a list");
-        Self(Some(format!("expected {expected}, got {}", Got(unexpected))))
-    }
-
-    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(unexpected, expected)
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Self::invalid_type(Unexpected::Str(variant), &OneOf(expected))
-    }
-}
-
-/// A value as a mistake shows it.
-struct Got<'a>(Unexpected<'a>);
+/// A value as a mistake shows it; none where it may be a secret.
+struct Got<'a>(Option<&'a Value<'a>>);
 
 impl fmt::Display for Got<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Unexpected::Bool(value) => write!(f, "{value}"),
-            Unexpected::Unsigned(value) => write!(f, "{value}"),
-            Unexpected::Signed(value) => write!(f, "{value}"),
-            Unexpected::Float(value) => write!(f, "{value}"),
-            Unexpected::Str(text) => write!(f, "{text:?}"),
-            Unexpected::Unit => f.write_str("null"),
-            Unexpected::Seq => f.write_str("a list"),
-            Unexpected::Map | Unexpected::NewtypeStruct => f.write_str("an object"),
-            ref other => write!(f, "{other}"),
-        }
-    }
-}
-
-struct OneOf(&'static [&'static str]);
-
-impl Expected for OneOf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [only] => f.write_str(only),
-            names => write!(f, "one of {}", names.join(", ")),
-        }
-    }
-}
-
-struct WithFields(&'static [&'static str]);
-
-impl Expected for WithFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            [only] => write!(f, "an object with the field {only}"),
-            names => write!(f, "an object with some of the fields {}", names.join(", ")),
+            None => f.write_str("something else"),
+            Some(Value::Null) => f.write_str("null"),
+            Some(Value::Bool(value)) => write!(f, "{value}"),
+            Some(Value::Integer(value)) => write!(f, "{value}"),
+            Some(Value::Fraction(value)) => write!(f, "{value}"),
+            Some(Value::Text(text)) => write!(f, "{text:?}"),
+            Some(Value::List(_)) => f.write_str("a list"),
+            Some(Value::Object(_)) => f.write_str("an object"),
         }
     }
 }

@@ -22,21 +22,29 @@ pub(super) fn rules(
             continue;
         };
         let path = format!("rules[{index}]");
-        let name = super::unique_name(spec.name, ("rule", "rules"), index, &mut names, mistakes);
+        let known = |name: &str| {
+            let first = *names.entry(name.to_owned()).or_insert(index);
+            (first != index).then_some(first)
+        };
+        let name = super::unique_name(spec.name, ("rule", "rules"), index, known, mistakes);
         if spec.r#match.is_absent() {
             mistakes.add(child(&path, "match"), "expected which requests the rule is for ({} for all), got nothing");
         }
         let matcher =
             spec.r#match.given().map(|spec| matcher(spec, &child(&path, "match"), mistakes)).unwrap_or_default();
         let exempt = spec.exempt == Field::Given(true);
-        let charges =
-            [("cost", spec.cost.is_absent()), ("plan", spec.plan.is_absent()), ("limits", spec.limits.is_absent())];
+        let charges = [
+            ("cost", spec.cost.is_absent()),
+            ("plan", spec.plan.is_absent()),
+            ("limits", spec.limits.is_absent()),
+            ("format", spec.format.is_absent()),
+        ];
         for (field, _) in charges.into_iter().filter(|(_, absent)| exempt && !absent) {
             mistakes.add(child(&path, field), "expected nothing beside exempt: true");
         }
         let plan = match spec.plan {
             Field::Absent => None,
-            plan => plans::index(&child(&path, "plan"), plan, plans, mistakes),
+            plan => plans::index(child(&path, "plan"), plan, plans, mistakes),
         };
         let limits = plans::limits(
             spec.limits.given().unwrap_or_default(),
@@ -50,7 +58,8 @@ pub(super) fn rules(
         } else {
             Effect::Charge { cost: spec.cost.given().map_or(1, |cost| cost.0.get()), plan, limits }
         };
-        rules.push(RequestRule { name: name.into(), matcher, effect });
+        let format = spec.format.given().map(|format| format.0);
+        rules.push(RequestRule { name: name.into(), matcher, effect, format });
     }
     rules
 }

@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, for editors: made of the types of the language, and kept true by tests.
 
 use super::language::Configuration;
-use super::reader::{Entries, Field};
+use super::reader::{Entries, Field, Items};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -24,6 +24,21 @@ impl<T: JsonSchema> JsonSchema for Field<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
+    }
+}
+
+/// A list is a list, however it is read.
+impl<T: JsonSchema> JsonSchema for Items<'_, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        <Vec<T>>::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        <Vec<T>>::json_schema(generator)
     }
 }
 
@@ -110,6 +125,10 @@ fn the_schema_accepts_what_is_valid_and_refuses_mistakes_of_structure() {
             "identity-and",
             "key-object-twice",
             "key-twice",
+            "denial-members-hidden",
+            "denial-members-taken",
+            "denial-members-name",
+            "denial-template-hidden",
             "limit-twice",
             "limits-too-many",
             "per-zero",

@@ -1,6 +1,7 @@
 //! The values that fields of the language take: texts of some form, numbers in a range, hashes of keys.
 
 use super::language::{KeySpec, NamedKeySpec};
+use super::reader::{Read, Reader, Refused};
 use crate::key::KeyHash;
 use crate::path::NormalPath;
 use crate::plan::MAX_UNITS;
@@ -8,8 +9,6 @@ use crate::rule::HostMatch;
 use crate::window::Window;
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::de::{self, Deserialize, Deserializer, Unexpected, Visitor};
-use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 
@@ -20,24 +19,9 @@ macro_rules! from_text {
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub(super) struct $name(pub(super) $inner);
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct TextVisitor;
-
-                impl Visitor<'_> for TextVisitor {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expected)
-                    }
-
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
-                        let parse: fn(&str) -> Option<$inner> = $parse;
-                        parse(text).map($name).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
-                    }
-                }
-
-                deserializer.deserialize_str(TextVisitor)
+        impl<'a> Read<'a> for $name {
+            fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+                reader.text($expected, $parse).map(Self)
             }
         }
 
@@ -161,10 +145,12 @@ macro_rules! from_number {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) struct $name(pub(super) $inner);
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let number = deserializer.deserialize_u64(WholeNumber($range))?;
-                <$inner>::try_from(number).map(Self).map_err(de::Error::custom)
+        impl<'a> Read<'a> for $name {
+            fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+                const RANGE: RangeInclusive<u64> = $range;
+                let number = reader.number(*RANGE.start(), *RANGE.end())?;
+                // What is in the range fits the type.
+                <$inner>::try_from(number).map(Self).map_err(|_| Refused)
             }
         }
 
@@ -211,20 +197,6 @@ from_number!(
     Generation(u64), 0..=MAX_UNITS
 );
 
-struct WholeNumber(RangeInclusive<u64>);
-
-impl Visitor<'_> for WholeNumber {
-    type Value = u64;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {} to {}", self.0.start(), self.0.end())
-    }
-
-    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
-        if self.0.contains(&number) { Ok(number) } else { Err(E::invalid_value(Unexpected::Unsigned(number), &self)) }
-    }
-}
-
 /// `sha256` of a key: the digits alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HexHash(pub(super) KeyHash);
@@ -255,53 +227,21 @@ impl JsonSchema for KeySpec {
     }
 }
 
-impl<'de> Deserialize<'de> for HexHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(HashVisitor { prefix: "" }).map(Self)
+impl<'a> Read<'a> for HexHash {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        reader.secret(&format_args!("the {DIGITS}"), KeyHash::from_hex).map(Self)
     }
 }
 
-impl<'de> Deserialize<'de> for KeySpec {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = KeySpec;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                HASH.expecting(f)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeySpec, E> {
-                HASH.visit_str(text).map(KeySpec::Hash)
-            }
-
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, object: D) -> Result<KeySpec, D::Error> {
-                NamedKeySpec::deserialize(object).map(KeySpec::Named)
-            }
+impl<'a> Read<'a> for KeySpec {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        const PREFIX: &str = "sha256:";
+        if reader.is_object() {
+            return NamedKeySpec::read(reader).map(Self::Named);
         }
-
-        deserializer.deserialize_bytes(KeyVisitor)
+        let hash = |text: &str| text.strip_prefix(PREFIX).and_then(KeyHash::from_hex);
+        reader.secret(&format_args!("{PREFIX:?} and the {DIGITS}"), hash).map(Self::Hash)
     }
 }
 
-const HASH: HashVisitor = HashVisitor { prefix: "sha256:" };
-
-/// Reads a hash; what stands there instead may be the key itself, and is not repeated.
-struct HashVisitor {
-    prefix: &'static str,
-}
-
-impl Visitor<'_> for HashVisitor {
-    type Value = KeyHash;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = r#"64 hexadecimal digits that `printf %s "$KEY" | sha256sum` prints"#;
-        if self.prefix.is_empty() { write!(f, "the {digits}") } else { write!(f, "{:?} and the {digits}", self.prefix) }
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<KeyHash, E> {
-        let hash = text.strip_prefix(self.prefix).and_then(KeyHash::from_hex);
-        hash.ok_or_else(|| E::invalid_value(Unexpected::Other("something else"), &self))
-    }
-}
+const DIGITS: &str = r#"64 hexadecimal digits that `printf %s "$KEY" | sha256sum` prints"#;

@@ -2,7 +2,8 @@
 
 use crate::forms::{as_loaded, serialized};
 use crate::messages;
-use allowance::config::{Config, FailureMode, Format, Unlisted};
+use allowance::config::{Config, FailureMode, Unlisted};
+use allowance::dialect::{Dialect, Format};
 use allowance::headers::Families;
 use allowance::key::{Several, Source};
 use allowance::plan::Algorithm;
@@ -73,9 +74,13 @@ fn every_field_is_read() {
     assert_eq!(config.unlisted, Some(Unlisted { plan: 0, address_plan: Some(1) }));
     assert_eq!(config.anonymous, Some(3));
     let denial = &config.denial;
-    assert_eq!((denial.status, denial.format, denial.expose), (429, Format::Json, true));
+    assert_eq!((denial.status, denial.format, denial.expose), (429, Format::Auto, true));
     assert_eq!(denial.message, "Zu viele Anfragen \"heute\"");
-    assert_eq!(config.headers, Families { ratelimit: true, x_ratelimit: true });
+    assert!(denial.template.is_some() && denial.retry_jitter == 250_000);
+    let members: Vec<&str> = denial.members.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(members, ["docs", "help_2"]);
+    assert_eq!(config.headers, Families { ratelimit: true, x_ratelimit: true, provider: true });
+    assert!(config.partition_key);
     assert_eq!(config.failure_mode, FailureMode::Deny);
     assert!(!config.exempt_preflights && config.consumer_metrics && config.log_all);
     assert_eq!(config.geometry, Geometry { sets: 31, ways: 32 });
@@ -126,6 +131,9 @@ fn every_field_is_read() {
         limits.iter().map(summary).collect::<Vec<_>>(),
         [row("images/1m", Algorithm::SlidingWindow, 10, "1m", 10)]
     );
+    let mistral = Dialect::all().find(|dialect| dialect.name == "mistral").unwrap();
+    assert_eq!(config.rules[3].format, Some(Format::Fixed(mistral)));
+    assert!(config.rules[..3].iter().all(|rule| rule.format.is_none()));
     assert_eq!(config.rules[3].effect, Effect::Charge { cost: 1, plan: Some(4), limits: Vec::new() });
 }
 
@@ -170,8 +178,23 @@ fn what_is_left_out_has_its_default() {
         (config.denial.status, config.denial.message.as_str()),
         (429, "Exceeded the allowed number of requests")
     );
-    assert_eq!(config.headers, Families { ratelimit: true, x_ratelimit: false });
+    assert_eq!(config.headers, Families { ratelimit: true, ..Families::default() });
     assert_eq!(config.failure_mode, FailureMode::Allow);
+}
+
+/// Envoy's loader makes text of what is not whole.
+#[test]
+fn fractions_are_read_in_every_form_they_come_in() {
+    for (number, millionths) in
+        [("0", 0), ("1", 1_000_000), ("1.0", 1_000_000), ("0.25", 250_000), ("\"0.25\"", 250_000), ("\"1\"", 1_000_000)]
+    {
+        let text = format!(r#"{{"plans": {{"p": {{"limits": []}}}}, "denial": {{"retry_jitter": {number}}}}}"#);
+        assert_eq!(Config::parse(text.as_bytes()).unwrap().denial.retry_jitter, millionths, "{number}");
+    }
+    for number in ["1e-7", "\"nan\"", "\"inf\"", "\"-0.1\"", "\"\"", "2", "\"1.01\"", "true", "null"] {
+        let text = format!(r#"{{"plans": {{"p": {{"limits": []}}}}, "denial": {{"retry_jitter": {number}}}}}"#);
+        assert_eq!(Config::parse(text.as_bytes()).is_ok(), number == "1e-7", "{number}");
+    }
 }
 
 /// 2³¹ and more arrive as text from YAML, as doubles in a Struct and as integers in JSON.

@@ -1,0 +1,296 @@
+//! Refusals: what is refused and why. Facts only; how they are written is a [`dialect`](crate::dialect)'s.
+
+use crate::caller::Place;
+use crate::config::{Config, Denial};
+use crate::counter::Wait;
+use crate::decision::Standing;
+use crate::key::Source;
+use crate::plan::Limit;
+use crate::template::Words;
+use crate::terms::Terms;
+use crate::window::{MILLISECOND, SECOND};
+use std::hash::{DefaultHasher, Hasher};
+
+/// Why a request is refused that no limit denies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// 401: no key and no identity.
+    MissingKey,
+    /// 401: somebody who is not listed.
+    InvalidKey,
+    /// 400: more than one key.
+    AmbiguousKey,
+    /// 403: a consumer that is disabled.
+    ConsumerDisabled,
+    /// 403: a key that is disabled.
+    KeyDisabled,
+    /// 503: the filter could not decide.
+    Unavailable,
+}
+
+/// Who exceeded what.
+#[derive(Clone, Copy, Debug)]
+pub struct Exceeded<'a> {
+    /// What the configuration says of denials.
+    pub denial: &'a Denial,
+    /// What the request would have been charged under.
+    pub terms: &'a Terms,
+    /// The limit that is reported, and how it stands.
+    pub standing: Standing,
+    /// Units this request would have cost.
+    pub cost: u64,
+    /// When it would pass.
+    pub wait: Wait,
+    /// What the caller is told as its own name.
+    pub caller: &'a str,
+}
+
+/// What kind of refusal it is: what status codes and providers' error types tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Over a limit; the same request passes later.
+    RateLimited,
+    /// More than a limit can ever hold.
+    TooLarge,
+    /// 400.
+    Invalid,
+    /// 401.
+    Unauthenticated,
+    /// 403.
+    Forbidden,
+    /// 503.
+    Unavailable,
+}
+
+/// All there is to say to the caller of a refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// What kind it is.
+    pub class: Class,
+    /// HTTP status.
+    pub status: u16,
+    /// A word for programs, like `rate_limit_exceeded`.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+    /// The limit, if one denied the request.
+    pub denied: Option<Denied<'a>>,
+    /// Members of the operator's own beside the message, in JSON.
+    pub members: Vec<(&'a str, String)>,
+}
+
+/// The limit that denied a request, and how it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied<'a> {
+    /// The limit.
+    pub limit: &'a Limit,
+    /// What callers are told as its name.
+    pub name: &'a str,
+    /// The plan's name.
+    pub plan: &'a str,
+    /// Units this request would have cost.
+    pub cost: u64,
+    /// Units left.
+    pub remaining: u64,
+    /// How long to wait; `None`: waiting does not help.
+    pub wait: Option<Pause>,
+    /// Whether names and numbers of plans and limits may be told.
+    pub expose: bool,
+}
+
+/// A time to wait in whole milliseconds, at least one, rounded up: never shorter than the exact wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pause(u64);
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// What there is to say of it.
+    #[must_use]
+    pub fn facts(self, config: &Config) -> Facts<'static> {
+        let identity = config.identity.is_some();
+        let (class, status, code, message) = match self {
+            Self::MissingKey => {
+                let message = if identity { "Missing identity.".to_owned() } else { missing_key(&config.sources.from) };
+                (Class::Unauthenticated, 401, "missing_api_key", message)
+            }
+            Self::InvalidKey => {
+                let message = if identity { "Unknown consumer." } else { "Invalid API key." };
+                (Class::Unauthenticated, 401, "invalid_api_key", message.to_owned())
+            }
+            Self::AmbiguousKey => {
+                let message =
+                    if identity { "More than one identity." } else { "More than one API key. Send exactly one." };
+                (Class::Invalid, 400, "ambiguous_api_key", message.to_owned())
+            }
+            Self::ConsumerDisabled => {
+                (Class::Forbidden, 403, "consumer_disabled", "This consumer is disabled.".to_owned())
+            }
+            Self::KeyDisabled => (Class::Forbidden, 403, "consumer_disabled", "This API key is disabled.".to_owned()),
+            Self::Unavailable => {
+                let message = "The rate limiter is unavailable. Try again.".to_owned();
+                (Class::Unavailable, 503, "limiter_unavailable", message)
+            }
+        };
+        Facts { class, status, code, message, denied: None, members: Vec::new() }
+    }
+
+    /// `www-authenticate`, for those that want one.
+    #[must_use]
+    pub fn challenge(self, config: &Config) -> Option<&'static str> {
+        if !matches!(self, Self::MissingKey | Self::InvalidKey) {
+            return None;
+        }
+        let in_authorization = |place: &Place| *place == Place::Header("authorization".to_owned());
+        let bearer = match &config.identity {
+            Some(identity) => in_authorization(&identity.consumer),
+            None => config.sources.from.iter().any(|source| matches!(source, Source::Bearer(_))),
+        };
+        Some(match (bearer, self) {
+            // RFC 6750 §3: a request without credentials is told no error.
+            (true, Self::MissingKey) => r#"Bearer realm="allowance""#,
+            (true, _) => r#"Bearer realm="allowance", error="invalid_token""#,
+            // RFC 9110 §15.5.2 wants a challenge, and no registered scheme means a key in a header, a query or a cookie.
+            (false, _) => r#"ApiKey realm="allowance""#,
+        })
+    }
+}
+
+fn missing_key(sources: &[Source]) -> String {
+    let places: Vec<String> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::Bearer(header) => Some(format!("\"{header}: Bearer <key>\"")),
+            Source::Header(header) => Some(format!("\"{header}: <key>\"")),
+            Source::Query(name) => Some(format!("query parameter \"{name}\"")),
+            Source::Cookie(name) => Some(format!("cookie \"{name}\"")),
+            // Not for callers to send.
+            Source::Metadata(_) => None,
+        })
+        .collect();
+    if places.is_empty() {
+        return "Missing API key.".to_owned();
+    }
+    format!("Missing API key. Send it as {}.", places.join(" or "))
+}
+
+// === impl Exceeded ===
+
+impl<'a> Exceeded<'a> {
+    /// What there is to say of it; `None` when the limit that stands so is none of the terms'.
+    #[must_use]
+    pub fn facts(&self) -> Option<Facts<'a>> {
+        let Self { denial, terms, standing, cost, wait, caller } = *self;
+        let (limit, name) = (terms.limits.get(standing.limit)?, terms.name(standing.limit)?);
+        let wait = match wait {
+            Wait::For(span) => Some(Pause::of(self.spread(span))),
+            Wait::Never => None,
+        };
+        let max = limit.max().get();
+        let facts = || {
+            let text = &denial.message;
+            if denial.expose { format!("{text}: {max} per {}.", limit.window()) } else { format!("{text}.") }
+        };
+        let words = |pause: Pause| Words {
+            limit: &limit.label,
+            max,
+            unit: limit.unit,
+            per: limit.window(),
+            retry_after: pause.seconds(),
+            plan: &terms.plan,
+            caller,
+        };
+        let (class, code, message) = match (wait, &denial.template) {
+            (Some(pause), Some(template)) => {
+                (Class::RateLimited, "rate_limit_exceeded", template.filled(&words(pause)))
+            }
+            (Some(pause), None) => {
+                let message = format!("{} Retry after {} s.", facts(), pause.seconds());
+                (Class::RateLimited, "rate_limit_exceeded", message)
+            }
+            (None, _) => {
+                (Class::TooLarge, "request_too_large", format!("{} This request alone costs {cost}.", facts()))
+            }
+        };
+        // Whoever is told to wait is told so in every member; where waiting does not help there is nothing to fill in.
+        let members = wait.map(|pause| {
+            let filled = denial.members.iter().map(|(name, text)| (name.as_str(), text.filled(&words(pause))));
+            filled.collect()
+        });
+        let denied =
+            Denied { limit, name, plan: &terms.plan, cost, remaining: standing.remaining, wait, expose: denial.expose };
+        let members = members.unwrap_or_default();
+        Some(Facts { class, status: denial.status, code, message, denied: Some(denied), members })
+    }
+
+    /// The wait, longer by a part of the configured fraction: clients that are told the same second come back together, as no SDK adds jitter to
+    /// what a server says. The part is drawn from the clock's nanoseconds, which the wait has in it, and from who asks.
+    fn spread(&self, span: u64) -> u64 {
+        const MILLION: u128 = 1_000_000;
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(span);
+        hasher.write_u64(self.standing.reset);
+        hasher.write(self.caller.as_bytes());
+        let drawn = u128::from(hasher.finish() >> 32);
+        let most = u128::from(span).saturating_mul(u128::from(self.denial.retry_jitter)) / MILLION;
+        let more = most.saturating_mul(drawn) >> 32;
+        span.saturating_add(u64::try_from(more).unwrap_or_default())
+    }
+}
+
+// === impl Facts ===
+
+impl Facts<'_> {
+    /// The member `type` of OpenAI's error object and of its likes.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match (&self.denied, self.class) {
+            (Some(denied), _) => denied.limit.unit.to_string(),
+            (None, Class::Unavailable) => "server_error".to_owned(),
+            (None, _) => "invalid_request_error".to_owned(),
+        }
+    }
+
+    /// `google.rpc.Code`.
+    #[must_use]
+    pub fn grpc_status(&self) -> i32 {
+        match self.class {
+            Class::RateLimited | Class::TooLarge => 8,
+            Class::Invalid => 3,
+            Class::Unauthenticated => 16,
+            Class::Forbidden => 7,
+            Class::Unavailable => 14,
+        }
+    }
+
+    /// Response code details for access logs, without white space.
+    #[must_use]
+    pub fn details(&self) -> String {
+        match &self.denied {
+            Some(denied) => format!("allowance_over_limit{{{}}}", denied.limit.label),
+            None => format!("allowance_{}", self.code),
+        }
+    }
+}
+
+// === impl Pause ===
+
+impl Pause {
+    /// A span of nanoseconds, rounded up.
+    #[must_use]
+    pub fn of(span: u64) -> Self {
+        Self(span.div_ceil(MILLISECOND).max(1))
+    }
+
+    /// Whole milliseconds.
+    #[must_use]
+    pub fn milliseconds(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds, rounded up: at least one.
+    #[must_use]
+    pub fn seconds(self) -> u64 {
+        self.0.div_ceil(SECOND / MILLISECOND)
+    }
+}

@@ -1,0 +1,279 @@
+//! All variants in one Envoy with one worker, a listener each, measured in turns.
+//!
+//! One process, so that all variants share its memory layout and its fate; short rounds, so that what drifts meanwhile (clock rates,
+//! neighbours on the machine) meets all of them, and each is compared with what was measured in the same round.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::extent::Extent;
+use crate::figures::at;
+use crate::folder;
+use crate::load::{Load, Protocol};
+use crate::support::envoy::Envoy;
+use crate::support::http::Connection;
+use crate::variant::{self, Filter, KEY, Module, Variant};
+
+/// What was measured of one variant with one protocol.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) id: &'static str,
+    pub(crate) protocol: Protocol,
+    /// Processor time per request in microseconds, of each round.
+    pub(crate) cpu: Vec<f64>,
+    /// Median and 99th percentile of the time to an answer in microseconds.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// Requests per second when latencies are looked at.
+pub(crate) const RATE: u64 = 2000;
+
+/// Connections, and requests under way on each.
+pub(crate) const CONNECTIONS: u64 = 4;
+const STREAMS: [(Protocol, u64); 2] = [(Protocol::Http1, 1), (Protocol::Http2, 1)];
+
+/// After a load: closed connections are still being cleared away.
+const SETTLED: Duration = Duration::from_millis(20);
+
+struct Arena {
+    envoy: Envoy,
+    variants: Vec<Variant>,
+    addrs: BTreeMap<String, SocketAddr>,
+}
+
+/// Measures all variants.
+pub(crate) fn run(extent: &Extent) -> Vec<Row> {
+    let arena = Arena::start();
+    for variant in &arena.variants {
+        arena.check(variant);
+    }
+    let mut rows: Vec<Row> = Vec::new();
+    for protocol in Protocol::ALL {
+        for variant in &arena.variants {
+            arena.load(variant, protocol, extent.warm_up).run(variant.status);
+            rows.push(Row { name: variant.name, id: variant.id, protocol, cpu: Vec::new(), p50: 0.0, p99: 0.0 });
+        }
+    }
+    for round in 0..extent.rounds {
+        eprintln!("round {} of {}", round + 1, extent.rounds);
+        for turn in turns(rows.len(), round) {
+            let row = &mut rows[turn];
+            let variant = arena.variant(row.id);
+            row.cpu.push(arena.measure(variant, row.protocol, extent.requests));
+        }
+    }
+    eprintln!("latencies at {RATE} requests per second");
+    for row in &mut rows {
+        let variant = arena.variant(row.id);
+        let times = arena.load(variant, row.protocol, extent.timed).timed(RATE, variant.status);
+        (row.p50, row.p99) = (at(&times, 0.5), at(&times, 0.99));
+    }
+    rows
+}
+
+/// The order of one round: each begins elsewhere and every other one runs backwards, so that nobody always follows the same neighbour.
+pub(crate) fn turns(length: usize, round: usize) -> Vec<usize> {
+    let mut turns: Vec<usize> = (0..length).collect();
+    turns.rotate_left(round * 5 % length);
+    if round % 2 == 1 {
+        turns.reverse();
+    }
+    turns
+}
+
+impl Arena {
+    fn start() -> Self {
+        let variants = variant::all();
+        let envoy = Envoy::with_bootstrap(&bootstrap(&variants)).concurrency(1).log_levels("wasm:warning").start();
+        let addrs = listeners(&envoy);
+        Self { envoy, variants, addrs }
+    }
+
+    fn variant(&self, id: &str) -> &Variant {
+        self.variants.iter().find(|variant| variant.id == id).expect("rows are made of variants")
+    }
+
+    /// That it does what it says, before what that costs is of interest.
+    fn check(&self, variant: &Variant) {
+        let mut connection = Connection::open(self.addrs[variant.id]);
+        if variant.status == 429 {
+            assert_eq!(
+                connection.get("/", &[("x-api-key", KEY)]).status,
+                200,
+                "{}: there is one to use up",
+                variant.id
+            );
+        }
+        let before = self.counts(variant);
+        let answer = connection.get("/", &[("x-api-key", KEY)]);
+        assert_eq!(answer.status, variant.status, "{}: {answer:?}", variant.id);
+        assert_eq!(variant::said(|name| answer.header(name).is_some()), variant.fields, "{}: {answer:?}", variant.id);
+        self.counted(variant, before, 1);
+        let answer = connection.get("/", &[]);
+        assert_eq!(answer.status, variant.without_key, "{} without a key: {answer:?}", variant.id);
+        let answer = connection.get("/", &[("x-api-key", KEY)]);
+        assert_eq!(answer.status, variant.status, "{}: {answer:?}", variant.id);
+    }
+
+    /// Processor time of Envoy per request in microseconds. Each request must have been what the variant says, by Envoy's own count.
+    fn measure(&self, variant: &Variant, protocol: Protocol, requests: u64) -> f64 {
+        let load = self.load(variant, protocol, requests);
+        let counts = self.counts(variant);
+        std::thread::sleep(SETTLED);
+        let before = self.envoy.cpu();
+        load.run(variant.status);
+        std::thread::sleep(SETTLED);
+        let used = self.envoy.cpu() - before;
+        self.counted(variant, counts, requests);
+        used.as_secs_f64() * 1e6 / requests as f64
+    }
+
+    fn load(&self, variant: &Variant, protocol: Protocol, requests: u64) -> Load<'_> {
+        let (_, streams) = STREAMS.into_iter().find(|(other, _)| *other == protocol).expect("both are there");
+        let addr = self.addrs[variant.id];
+        Load { addr, protocol, connections: CONNECTIONS, streams, requests, key: Some(KEY), uris: None }
+    }
+
+    /// What Envoy answered on the variant's listener with the variant's status, and what its filter counted.
+    fn counts(&self, variant: &Variant) -> (u64, u64) {
+        let stats = self.envoy.stats("(requests_total|downstream_rq_.xx|rate_limit.ok)");
+        let answered = format!("http.{}.downstream_rq_{}xx", variant.id, variant.status / 100);
+        let counted = variant.counter.iter().flat_map(|parts| {
+            stats
+                .iter()
+                .filter(|(name, _)| parts.iter().all(|part| name.contains(part.as_str())))
+                .map(|(_, value)| *value)
+        });
+        (stats[&answered], counted.sum())
+    }
+
+    fn counted(&self, variant: &Variant, before: (u64, u64), requests: u64) {
+        let after = self.counts(variant);
+        let counted = if variant.counter.is_some() { requests } else { 0 };
+        assert_eq!((after.0 - before.0, after.1 - before.1), (requests, counted), "{}: requests counted", variant.id);
+    }
+}
+
+fn bootstrap(variants: &[Variant]) -> String {
+    let mut text = "node: {id: bench, cluster: bench}
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+stats_flush_interval: 299s
+static_resources:
+  listeners:
+"
+    .to_owned();
+    for variant in variants {
+        text += &listener(variant.id, &filter(variant));
+    }
+    text
+}
+
+/// A listener that answers every request itself, behind this filter.
+pub(crate) fn listener(id: &str, filter: &str) -> String {
+    format!(
+        r#"  - name: {id}
+    address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: {id}
+          route_config: {{virtual_hosts: [{{name: all, domains: ["*"], routes: [{{match: {{prefix: /}}, direct_response: {{status: 200, body: {{inline_string: "upstream\n"}}}}}}]}}]}}
+          http_filters:
+{filter}          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+"#
+    )
+}
+
+/// A Wasm filter; the configuration is a text.
+pub(crate) fn wasm(id: &str, module: &std::path::Path, config: &str) -> String {
+    let configuration = if config.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "                configuration: {{\"@type\": type.googleapis.com/google.protobuf.StringValue, value: {}}}\n",
+            serde_json::Value::from(config)
+        )
+    };
+    format!(
+        r#"          - name: {id}
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm
+              config:
+                name: {id}
+                vm_config: {{vm_id: {id}, runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: {module:?}}}}}}}
+{configuration}"#
+    )
+}
+
+fn filter(variant: &Variant) -> String {
+    match &variant.filter {
+        Filter::None => String::new(),
+        Filter::Native => native(),
+        Filter::Wasm { module, config } => wasm(variant.id, &path(*module), &json(config)),
+    }
+}
+
+/// The same as JSON.
+fn json(config: &str) -> String {
+    if config.is_empty() {
+        return String::new();
+    }
+    let value: serde_json::Value = serde_saphyr::from_str(config).expect("variants are YAML");
+    value.to_string()
+}
+
+/// One bucket for the key's value, never empty.
+fn native() -> String {
+    let mut text = String::new();
+    let bucket = "token_bucket: {max_tokens: 1000000000, tokens_per_fill: 1000000000, fill_interval: 60s}";
+    let always = "{runtime_key: bench, default_value: {numerator: 100, denominator: HUNDRED}}";
+    write!(
+        text,
+        r#"          - name: envoy.filters.http.local_ratelimit
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+              stat_prefix: {prefix}
+              {bucket}
+              filter_enabled: {always}
+              filter_enforced: {always}
+              enable_x_ratelimit_headers: DRAFT_VERSION_03
+              always_consume_default_token_bucket: false
+              rate_limits: [{{actions: [{{request_headers: {{header_name: x-api-key, descriptor_key: key}}}}]}}]
+              descriptors: [{{entries: [{{key: key, value: {KEY}}}], {bucket}}}]
+"#,
+        prefix = variant::NATIVE,
+    )
+    .expect("a text takes text");
+    text
+}
+
+/// The module's file.
+pub(crate) fn path(module: Module) -> PathBuf {
+    match module {
+        Module::Floor => {
+            let path = folder().join("floor.wasm");
+            std::fs::write(&path, wat::parse_str(include_str!("floor.wat")).expect("the floor module is valid"))
+                .expect("target is writable");
+            path
+        }
+        Module::From(variable) => {
+            let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run \"make bench\""));
+            std::fs::canonicalize(&path).unwrap_or_else(|error| panic!("no module at {path}: {error}"))
+        }
+    }
+}
+
+/// Where each listener is.
+pub(crate) fn listeners(envoy: &Envoy) -> BTreeMap<String, SocketAddr> {
+    let text = envoy.admin_get("/listeners");
+    // "name::127.0.0.1:12345"
+    let addrs = text.lines().filter_map(|line| line.split_once("::"));
+    addrs.map(|(name, addr)| (name.to_owned(), addr.parse().expect("a listener has an address"))).collect()
+}

@@ -1,0 +1,47 @@
+//! What Allowance costs: processor time of a real Envoy per request, beside what people use today, in one run on this machine.
+//!
+//! ```text
+//! variant ─▶ arena (one Envoy, a listener for each variant) ─▶ load (h2load) ─▶ figures ─▶ report: Markdown, and target/bench.json
+//! growth: the same for what may get large, each size in an Envoy of its own
+//! ```
+//!
+//! `make bench` and `make bench-quick` run it. Other tests leave it alone.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a benchmark that meets the unexpected must not go on"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod arena;
+mod extent;
+mod figures;
+mod load;
+mod machine;
+mod report;
+mod variant;
+
+use std::path::PathBuf;
+
+use extent::Extent;
+
+/// Where what a run makes is put.
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/bench")
+}
+
+fn main() {
+    // Cargo adds --bench.
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    let extent = if quick { Extent::quick() } else { Extent::full() };
+    std::fs::create_dir_all(folder()).expect("target is writable");
+    let machine = machine::Machine::now();
+    let table = arena::run(&extent);
+    report::write(&machine, &extent, &table);
+}

@@ -1,0 +1,106 @@
+//! Load, from h2load.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::folder;
+
+/// The header fields of every request besides the key: about what an SDK of an HTTP API sends.
+const HEADERS: [&str; 5] = [
+    "accept: application/json",
+    "accept-encoding: gzip, deflate, br",
+    "accept-language: *",
+    "content-type: application/json",
+    "user-agent: example-sdk/1.42.0 (linux; x86_64) runtime/22.3",
+];
+
+/// The protocol of the requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    pub(crate) const ALL: [Self; 2] = [Self::Http1, Self::Http2];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// Requests to one listener.
+pub(crate) struct Load<'a> {
+    pub(crate) addr: SocketAddr,
+    pub(crate) protocol: Protocol,
+    pub(crate) connections: u64,
+    /// Requests under way on each connection.
+    pub(crate) streams: u64,
+    pub(crate) requests: u64,
+    /// The request header of the key; none where it is in the URIs.
+    pub(crate) key: Option<&'a str>,
+    /// A file of URIs, asked for in this order by every connection; `/` if none.
+    pub(crate) uris: Option<&'a Path>,
+}
+
+impl Load<'_> {
+    /// Sends the requests as fast as they are answered; all of them must be, with this status.
+    pub(crate) fn run(&self, status: u16) {
+        self.finish(self.command(), status);
+    }
+
+    /// Sends them at this rate, all connections together: the microseconds that each took, sorted.
+    pub(crate) fn timed(&self, per_second: u64, status: u16) -> Vec<f64> {
+        let log = folder().join("latencies");
+        let _ = std::fs::remove_file(&log);
+        let mut command = self.command();
+        command.arg(format!("--rps={}", per_second / self.connections)).arg("--log-file").arg(&log);
+        self.finish(command, status);
+        let text = std::fs::read_to_string(&log).expect("h2load writes its log");
+        // Start, status, microseconds.
+        let mut times: Vec<f64> =
+            text.lines().map(|line| line.rsplit('\t').next().unwrap().trim().parse().expect("a time")).collect();
+        assert_eq!(times.len() as u64, self.requests, "a time of each request");
+        times.sort_by(f64::total_cmp);
+        times
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("h2load");
+        if self.protocol == Protocol::Http1 {
+            command.arg("--h1");
+        }
+        for (option, value) in [("-t", 1), ("-c", self.connections), ("-m", self.streams), ("-n", self.requests)] {
+            command.arg(option).arg(value.to_string());
+        }
+        for header in HEADERS {
+            command.args(["-H", header]);
+        }
+        if let Some(key) = self.key {
+            command.arg("-H").arg(format!("x-api-key: {key}"));
+        }
+        let base = format!("http://{}/", self.addr);
+        match self.uris {
+            Some(file) => command.arg("-B").arg(base).arg("-i").arg(file),
+            None => command.arg(base),
+        };
+        command
+    }
+
+    fn finish(&self, mut command: Command, status: u16) {
+        let output = command.output().expect("h2load can be started");
+        let text = String::from_utf8_lossy(&output.stdout);
+        // "status codes: 20000 2xx, 0 3xx, 0 4xx, 0 5xx"
+        let class = format!(" {}xx", status / 100);
+        let answered = text
+            .lines()
+            .find_map(|line| line.strip_prefix("status codes: "))
+            .and_then(|counts| counts.split(',').find_map(|count| count.trim().strip_suffix(class.trim_start())))
+            .and_then(|count| count.trim().parse::<u64>().ok());
+        assert_eq!(answered, Some(self.requests), "{command:?}\n{text}{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -1,0 +1,105 @@
+//! The table, for people and for programs.
+
+use serde_json::{Value, json};
+
+use crate::arena::{CONNECTIONS, RATE, Row};
+use crate::extent::Extent;
+use crate::figures::Spread;
+use crate::load::Protocol;
+use crate::machine::Machine;
+use crate::variant;
+
+/// A row with what follows from it and from the others of its round.
+struct Compared<'a> {
+    row: &'a Row,
+    cpu: Spread,
+    added: Option<Spread>,
+    /// How many times the increase of the floor module, the straightforward module, the native filter.
+    times: [Option<Spread>; 3],
+}
+
+const PEERS: [&str; 3] = [variant::FLOOR, variant::STRAIGHTFORWARD, variant::NATIVE];
+
+/// Prints the table and writes `target/bench.json`.
+pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row]) {
+    let compared: Vec<Compared> = rows.iter().map(|row| compare(row, rows)).collect();
+    println!(
+        "{}, {} cores, Linux {}, Envoy {}, {}, {}.\n",
+        machine.cpu, machine.cores, machine.kernel, machine.envoy, machine.h2load, machine.date
+    );
+    println!("| HTTP | Filter | CPU µs | added µs | × floor | × straightforward | × native | p50 µs | p99 µs |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for line in &compared {
+        let [floor, straightforward, native] = line.times.map(|times| cell(times, 2, false));
+        println!(
+            "| {} | {} | {} | {} | {floor} | {straightforward} | {native} | {:.0} | {:.0} |",
+            line.row.protocol.name().trim_start_matches("HTTP/"),
+            line.row.name,
+            cell(Some(line.cpu), 1, true),
+            cell(line.added, 1, true),
+            line.row.p50,
+            line.row.p99,
+        );
+    }
+    println!(
+        "\nProcessor time of the Envoy process (one worker, {CONNECTIONS} connections, the route answers by itself) per request; \"added\" is what it \
+         is above no filter in the same round; \"×\" are ratios of what is added. Medians of {} rounds of {} requests, (quartiles). \
+         Latencies at {RATE} requests per second.",
+        extent.rounds, extent.requests
+    );
+    let json = json!({
+        "machine": machine,
+        "rounds": extent.rounds,
+        "requests": extent.requests,
+        "variants": compared.iter().map(value).collect::<Vec<_>>(),
+    });
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
+    std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
+}
+
+fn compare<'a>(row: &'a Row, rows: &[Row]) -> Compared<'a> {
+    let none = find(rows, variant::NONE, row.protocol);
+    let increase = |row: &Row| row.cpu.iter().zip(&none.cpu).map(|(with, without)| with - without).collect::<Vec<_>>();
+    let added = increase(row);
+    let is_none = row.id == variant::NONE;
+    let times = PEERS.map(|peer| {
+        let peer = increase(find(rows, peer, row.protocol));
+        (!is_none).then(|| Spread::of(added.iter().zip(&peer).map(|(added, peer)| added / peer)))
+    });
+    Compared {
+        row,
+        cpu: Spread::of(row.cpu.iter().copied()),
+        added: (!is_none).then(|| Spread::of(added.iter().copied())),
+        times,
+    }
+}
+
+fn find<'a>(rows: &'a [Row], id: &str, protocol: Protocol) -> &'a Row {
+    rows.iter().find(|row| row.id == id && row.protocol == protocol).expect("every peer is measured")
+}
+
+fn cell(spread: Option<Spread>, digits: usize, quartiles: bool) -> String {
+    match spread {
+        None => String::new(),
+        Some(Spread { median, low, high }) if quartiles => {
+            format!("{median:.digits$} ({low:.digits$}–{high:.digits$})")
+        }
+        Some(Spread { median, .. }) => format!("{median:.digits$}"),
+    }
+}
+
+fn value(line: &Compared<'_>) -> Value {
+    json!({
+        "id": line.row.id,
+        "name": line.row.name,
+        "protocol": line.row.protocol.name(),
+        "cpu_us": line.cpu,
+        "added_us": line.added,
+        "times_floor": line.times[0],
+        "times_straightforward": line.times[1],
+        "times_native": line.times[2],
+        "p50_us": line.row.p50,
+        "p99_us": line.row.p99,
+        "cpu_us_by_round": line.row.cpu,
+    })
+}
