@@ -57,6 +57,20 @@ fn every_valid_configuration_is_read_in_every_form() {
 }
 
 #[test]
+fn every_preset_is_valid() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/presets");
+    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 10);
+    for file in files {
+        let value = document(&std::fs::read_to_string(&file).unwrap());
+        for bytes in [serde_json::to_vec(&value).unwrap(), serialized(&as_loaded(&value))] {
+            let mistakes = Config::parse(&bytes).err().unwrap_or_default();
+            assert_eq!(messages(&mistakes), "", "{}", file.display());
+        }
+    }
+}
+
+#[test]
 fn every_field_is_read() {
     let config = parse(&document(EVERYTHING));
     assert_eq!(config.namespace, "shop");

@@ -58,7 +58,7 @@ fn every_envoy_configuration_loads() {
     for path in samples {
         let text = sample(&path);
         // Plugin configurations alone say which schema they have.
-        let alone = text.starts_with("# yaml-language-server: $schema=allowance.schema.json");
+        let alone = text.starts_with("# yaml-language-server: $schema=");
         let exit = if alone { Envoy::with(&text).validate() } else { Envoy::with_bootstrap(&text).validate() };
         assert_eq!(exit.status.code(), Some(0), "{}\n{}", path.display(), exit.log);
     }
