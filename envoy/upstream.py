@@ -3,7 +3,7 @@
     upstream.py --port 18080       serves on 127.0.0.1 until it is interrupted
     upstream.py                    serves on a free port, prints it, and ends with its standard input
 
-It needs nothing but Python 3. It speaks OpenAI's chat completions, responses and embeddings (on any prefix, so also as Azure and as
+It needs nothing but Python 3. It speaks OpenAI's chat completions, responses, embeddings and models (on any prefix, so also as Azure and as
 Gemini's compatible endpoint), Mistral's chat completions (models named *stral*), Anthropic's messages, and Gemini's generateContent and
 streamGenerateContent; JSON and streams. Any key is good.
 
@@ -457,6 +457,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             with lock:
                 so_far = list(seen)
             self.reply(200, so_far)
+        elif self.path.partition("?")[0].endswith("/models"):
+            self.reply(200, {"object": "list", "data": [{"id": "gpt-5", "object": "model", "created": 0, "owned_by": "upstream"}]})
         else:
             self.exchange({})
 

@@ -15,6 +15,7 @@ mod asking;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
 mod gateway;
 mod node;
 mod python;

@@ -132,29 +132,38 @@ impl Client {
 impl Script {
     fn command(self) -> Command {
         let file = |name: &str| format!("{}/tests/clients/{name}", env!("CARGO_MANIFEST_DIR"));
-        let mut command = match self {
-            Self::Python => {
-                let mut command = Command::new(python());
-                command.arg("-B").arg(file("sdk.py")).env("PYTHONPATH", folder("ALLOWANCE_SDKS"));
-                command
-            }
+        match self {
+            Self::Python => python_with_sdks(&file("sdk.py")),
             Self::Node => {
                 let folder = folder("ALLOWANCE_NODE");
                 let mut command = Command::new(format!("{folder}/node"));
                 command.args(["--input-type=module", "-"]).current_dir(&folder);
                 command.stdin(Stdio::from(File::open(file("sdk.mjs")).unwrap()));
-                command
+                undisturbed(command)
             }
-        };
-        // A proxy in the environment is not for this machine's own addresses; nor are settings of the machine's owner for tests.
-        for setting in
-            ["OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"]
-        {
-            command.env_remove(setting);
         }
-        command.env("no_proxy", "127.0.0.1").env("NO_PROXY", "127.0.0.1");
-        command
     }
+}
+
+/// Python, about to run this script with the SDKs.
+pub(crate) fn python_with_sdks(script: &str) -> Command {
+    let mut command = Command::new(python());
+    command.args(["-B", script]).env("PYTHONPATH", folder("ALLOWANCE_SDKS"));
+    undisturbed(command)
+}
+
+/// Without what the owner of the machine set for clients of their own, and a proxy is not for this machine's own addresses.
+fn undisturbed(mut command: Command) -> Command {
+    for (name, _) in std::env::vars_os() {
+        if ["OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_", "MISTRAL_", "GOOGLE_", "GEMINI_", "PORTKEY_"]
+            .iter()
+            .any(|prefix| name.to_string_lossy().starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+    command.env("no_proxy", "127.0.0.1").env("NO_PROXY", "127.0.0.1");
+    command
 }
 
 fn folder(variable: &str) -> String {
