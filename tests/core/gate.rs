@@ -12,10 +12,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// 2027-01-15T08:00:00Z.
-const START: u64 = 1_800_000_000 * SECOND;
+pub(crate) const START: u64 = 1_800_000_000 * SECOND;
 
 /// A proxy with one worker.
-struct Proxy {
+pub(crate) struct Proxy {
     data: Memory,
     /// What the clock shows, at each look; the last stays.
     clock: RefCell<Vec<u64>>,
@@ -24,10 +24,12 @@ struct Proxy {
     names: RefCell<Vec<String>>,
     values: RefCell<BTreeMap<String, i64>>,
     looks: Cell<u32>,
+    /// Whether the clock cannot be read.
+    pub(crate) stopped: Cell<bool>,
 }
 
 impl Proxy {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             data: Memory::default(),
             clock: RefCell::new(vec![START]),
@@ -36,25 +38,34 @@ impl Proxy {
             names: RefCell::default(),
             values: RefCell::default(),
             looks: Cell::default(),
+            stopped: Cell::default(),
         }
     }
 
-    fn gate(&self, yaml: &str) -> Gate {
-        let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
-        let config =
-            Config::parse(&serde_json::to_vec(&value).unwrap()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    pub(crate) fn gate(&self, yaml: &str) -> Gate {
+        self.gate_of(&serde_saphyr::from_str(yaml).unwrap())
+    }
+
+    pub(crate) fn gate_of(&self, configuration: &serde_json::Value) -> Gate {
+        let config = Config::parse(&serde_json::to_vec(configuration).unwrap())
+            .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         Gate::open(config, self, || Some([7; 16])).unwrap()
     }
 
-    fn at(&self, seconds: u64) {
+    pub(crate) fn at(&self, seconds: u64) {
         *self.clock.borrow_mut() = vec![START + seconds * SECOND];
+    }
+
+    /// What happens to a request with these headers.
+    pub(crate) fn decide(&self, gate: &Gate, headers: &[(&str, &str)]) -> Action {
+        *self.headers.borrow_mut() = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        gate.admit(self).action
     }
 
     /// Status and `retry-after` of a request; 200 where it passes.
     fn ask(&self, gate: &Gate, key: &str, path: &str) -> (u16, Option<u64>) {
         let pairs = [(":method", "GET"), (":path", path), (":authority", "a"), ("x-api-key", key)];
-        *self.headers.borrow_mut() = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        match gate.admit(self).action {
+        match self.decide(gate, &pairs) {
             Action::Pass(_) => (200, None),
             Action::Refuse(reply) => {
                 let wait = reply.headers.iter().find(|(name, _)| *name == "retry-after");
@@ -74,6 +85,9 @@ impl Proxy {
 
 impl Host for Proxy {
     fn now(&self) -> Result<Timestamp, HostError> {
+        if self.stopped.get() {
+            return Err(HostError { call: "get_current_time_nanoseconds", status: 10 });
+        }
         self.looks.set(self.looks.get() + 1);
         let mut clock = self.clock.borrow_mut();
         Ok(Timestamp(if clock.len() > 1 { clock.remove(0) } else { clock[0] }))

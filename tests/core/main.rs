@@ -11,6 +11,7 @@
 
 mod clock;
 mod counting;
+mod dialects;
 mod gate;
 mod keys;
 mod records;

@@ -37,6 +37,7 @@ fn a_denial_names_limit_numbers_and_wait() {
         ("content-type", "application/json"),
         ("cache-control", "no-store"),
         ("retry-after", "8640000"),
+        ("retry-after-ms", "8640000000"),
         ("ratelimit-policy", policy),
         ("ratelimit", r#""300d";r=0;t=17280000"#),
         ("x-ratelimit-limit", "2"),
@@ -45,7 +46,7 @@ fn a_denial_names_limit_numbers_and_wait() {
         ("x-should-retry", "false"),
         (
             "access-control-expose-headers",
-            "retry-after, ratelimit-policy, ratelimit, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-should-retry",
+            "retry-after, retry-after-ms, ratelimit-policy, ratelimit, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, x-should-retry",
         ),
         ("content-length", &body.len().to_string()),
     ];

@@ -71,7 +71,12 @@ impl Answer {
 
 /// Makes these calls one after the other on one channel, each with its metadata.
 fn call(envoy: &Envoy, calls: &[&[(&str, &str)]]) -> Vec<Answer> {
-    let mut client = Script::run(&["call", &envoy.addr().to_string()]);
+    call_with(envoy, calls, &[])
+}
+
+fn call_with(envoy: &Envoy, calls: &[&[(&str, &str)]], more: &[&str]) -> Vec<Answer> {
+    let address = envoy.addr().to_string();
+    let mut client = Script::run(&[&["call", address.as_str()], more].concat());
     let mut input = client.input.take().unwrap();
     for metadata in calls {
         let pairs: Vec<_> = metadata.iter().map(|(name, value)| json!([name, value])).collect();
@@ -204,4 +209,75 @@ fn other_content_types_are_not_grpc() {
         assert_eq!((response.status, response.header("grpc-status").as_deref()), (200, Some("16")), "{content_type}");
         assert_eq!(response.body, b"", "{content_type}");
     }
+}
+
+/// The fields of a protobuf message that are of variable length.
+fn messages(mut message: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let mut fields = Vec::new();
+    while !message.is_empty() {
+        let (field, wire) = prost::encoding::decode_key(&mut message).unwrap();
+        let number = prost::encoding::decode_varint(&mut message).unwrap();
+        match wire {
+            prost::encoding::WireType::Varint => {}
+            prost::encoding::WireType::LengthDelimited => {
+                let (value, rest) = message.split_at(usize::try_from(number).unwrap());
+                fields.push((field, value.to_vec()));
+                message = rest;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    fields
+}
+
+/// From one filter and one counter: gRPC clients see a status with details, others HTTP's.
+#[test]
+fn grpcio_sees_a_resource_exhausted_with_retry_info_where_http_sees_429() {
+    let configuration =
+        configuration().replace("requests: 2, per: 300d", "requests: 2, per: 200s, algorithm: token_bucket");
+    let (builder, _server) = service(&configuration);
+    let envoy = builder.start();
+    let keyed: &[(&str, &str)] = &[("x-api-key", "a")];
+    let answers = call(&envoy, &[keyed; 3]);
+    let denied = &answers[2];
+    assert_eq!((denied.code(), &denied.0["name"]), (8, &json!("RESOURCE_EXHAUSTED")));
+    let number = |name| denied.metadata(name).unwrap().parse::<i64>().unwrap();
+    let ms = number("retry-after-ms");
+    assert!((99_000..=100_000).contains(&ms), "{ms}");
+    assert_eq!(number("retry-after"), (ms + 999) / 1000);
+    assert_eq!(number("grpc-retry-pushback-ms"), -1, "longer than a client should wait by itself");
+    let details = denied.metadata("grpc-status-details-bin").unwrap();
+    let details: Vec<u8> =
+        (0..details.len() / 2).map(|i| u8::from_str_radix(&details[2 * i..2 * i + 2], 16).unwrap()).collect();
+    let status = messages(&details);
+    assert_eq!(status[0], (2, denied.details().as_bytes().to_vec()), "the status's message is the call's");
+    let any: Vec<prost_types::Any> =
+        status[1..].iter().map(|(_, any)| prost::Message::decode(any.as_slice()).unwrap()).collect();
+    let kinds: Vec<&str> = any.iter().map(|any| any.type_url.as_str()).collect();
+    assert_eq!(kinds, ["type.googleapis.com/google.rpc.RetryInfo", "type.googleapis.com/google.rpc.QuotaFailure"]);
+    let delay: prost_types::Duration = prost::Message::decode(messages(&any[0].value)[0].1.as_slice()).unwrap();
+    assert_eq!(delay.seconds * 1000 + i64::from(delay.nanos) / 1_000_000, ms);
+    let violation = messages(&messages(&any[1].value)[0].1);
+    assert_eq!(violation, [(1, b"200s".to_vec()), (2, b"2 requests per 200s".to_vec())]);
+    let plain = envoy.get("/allowance.test.Echo/Say", keyed);
+    assert_eq!((plain.status, plain.json()["error"]["code"].as_str()), (429, Some("rate_limit_exceeded")));
+    assert_eq!(plain.header("grpc-retry-pushback-ms"), None);
+    assert_eq!(decisions(&envoy), counted(&[("allowed", 2), ("denied", 2)]));
+}
+
+/// The client's own retries: as pushback says, whatever its policy has for a backoff.
+#[test]
+fn grpcio_retries_when_pushback_says_and_not_when_it_says_no() {
+    let limit = |limit: &str| configuration().replace("requests: 2, per: 300d", limit);
+    let keyed: &[(&str, &str)] = &[("x-api-key", "a")];
+    let (builder, _server) = service(&limit("requests: 1, per: 2s, algorithm: token_bucket"));
+    let envoy = builder.start();
+    let answers = call_with(&envoy, &[keyed; 2], &["retry"]);
+    assert_eq!(answers.iter().map(Answer::code).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(decisions(&envoy), counted(&[("allowed", 2), ("denied", 1)]), "one retry, at the right time");
+    let (builder, _server) = service(&limit("requests: 1, per: 300d"));
+    let envoy = builder.start();
+    let answers = call_with(&envoy, &[keyed; 2], &["retry"]);
+    assert_eq!(answers.iter().map(Answer::code).collect::<Vec<_>>(), [0, 8]);
+    assert_eq!(decisions(&envoy), counted(&[("allowed", 1), ("denied", 1)]), "no retry");
 }

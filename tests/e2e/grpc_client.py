@@ -2,9 +2,10 @@
 
 grpc_client.py serve
     Serves, prints the port, and ends with its standard input.
-grpc_client.py call ADDRESS
+grpc_client.py call ADDRESS [retry]
     Reads calls from standard input, one a line: JSON, a list of [name, value] pairs of metadata. Prints what each came to as a line of
-    JSON: code, details, the response, and all metadata that came back.
+    JSON: code, details, the response, and all metadata that came back, bytes in hexadecimal digits. With "retry" the client makes up to three
+    attempts of its own when a resource is exhausted, soon after each other unless the server says otherwise.
 
 The method takes and returns bytes, so that no generated code is needed.
 """
@@ -31,8 +32,25 @@ def serve():
     server.stop(None)
 
 
-def call(address):
-    with grpc.insecure_channel(address) as channel:
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.01s",
+                "backoffMultiplier": 1,
+                "retryableStatusCodes": ["RESOURCE_EXHAUSTED"],
+            },
+        }
+    ]
+}
+
+
+def call(address, retry):
+    options = [("grpc.service_config", json.dumps(RETRIES))] if retry else []
+    with grpc.insecure_channel(address, options) as channel:
         say = channel.unary_unary(METHOD)
         for line in sys.stdin:
             metadata = [(name, value) for name, value in json.loads(line)]
@@ -44,11 +62,12 @@ def call(address):
             back = list(finished.initial_metadata() or []) + list(finished.trailing_metadata() or [])
             code, details = finished.code(), finished.details()
             answer = {"code": code.value[0], "name": code.name, "details": details, "response": response}
-            answer["metadata"] = [[entry.key, entry.value] for entry in back if isinstance(entry.value, str)]
+            text = lambda value: value if isinstance(value, str) else value.hex()
+            answer["metadata"] = [[entry.key, text(entry.value)] for entry in back]
             print(json.dumps(answer), flush=True)
 
 
 if sys.argv[1] == "serve":
     serve()
 else:
-    call(sys.argv[2])
+    call(sys.argv[2], sys.argv[3:] == ["retry"])

@@ -44,9 +44,8 @@ fn an_allowed_request_makes_five_host_calls_of_which_two_return_bytes() {
         "proxy_get_current_time_nanoseconds",
         "proxy_get_shared_data",
         "proxy_increment_metric",
-        "proxy_get_property", // content-type: is it gRPC?
-        "proxy_get_property", // origin: is it another page's?
-        "proxy_set_property", // for access logs
+        "proxy_get_header_map_pairs", // whose dialect it speaks
+        "proxy_set_property",         // for access logs
         "proxy_send_local_response",
     ];
     assert_eq!(denied.call_names(), expected);
@@ -60,12 +59,33 @@ fn several_sources_are_still_one_read_of_the_headers() {
     assert_eq!(second.call_names().len(), 5);
 }
 
+/// Each family: one look for what the upstream says, which finds nothing, and its fields.
 #[test]
-fn headers_on_an_allowed_response_add_two_calls() {
+fn headers_on_an_allowed_response_add_a_look_that_returns_nothing_and_their_fields() {
+    let (look, field) = ("proxy_get_header_map_value", "proxy_replace_header_map_value");
     let [first, ..] = calls(r#"{"from": [{"header": "x-api-key"}]}"#, r#"["ratelimit"]"#);
-    assert_eq!(first.call_names()[5..], ["proxy_add_header_map_value", "proxy_add_header_map_value"]);
+    assert_eq!(first.call_names()[5..], [look, field, field]);
+    assert_eq!(returned(&first), ["proxy_get_property"], "the look returns no bytes");
     assert_eq!(first.header("ratelimit-policy").unwrap(), r#""1s";q=2;w=1, "1m";q=60;w=60, "day";q=1000;w=86400"#);
     assert!(first.header("ratelimit").unwrap().starts_with(r#""1s";r=1;t="#));
+    let [first, ..] = calls(r#"{"from": [{"header": "x-api-key"}]}"#, r#"["ratelimit", "x-ratelimit"]"#);
+    assert_eq!(first.call_names()[5..], [look, look, field, field, field, field, field]);
+}
+
+/// Only a provider's own fields need to know which provider it is.
+#[test]
+fn a_providers_headers_add_a_read_of_the_requests_headers() {
+    let [_, second, _] = calls(r#"{"from": [{"header": "x-api-key"}]}"#, r#"["ratelimit", "provider"]"#);
+    let read = ["proxy_get_property", "proxy_get_shared_data", "proxy_get_header_map_pairs"];
+    assert_eq!(returned(&second), read);
+    assert_eq!(second.count("proxy_get_header_map_value"), 1, "no provider: nothing to look for");
+    let [_, second, _] =
+        calls(r#"{"from": [{"bearer": "authorization"}, {"header": "x-api-key"}]}"#, r#"["provider"]"#);
+    assert_eq!(
+        returned(&second),
+        ["proxy_get_header_map_pairs", "proxy_get_shared_data"],
+        "what was read is not read again"
+    );
 }
 
 #[test]
