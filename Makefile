@@ -64,9 +64,9 @@ compared:
 	@PACKAGE=compared .make/build.sh $(EMPTY) $(CARGO)
 	@PACKAGE=compared FEATURES=straightforward .make/build.sh $(STRAIGHTFORWARD) $(CARGO)
 
-# For tests only: a module that a header can crash.
+# For tests only: a module that a header can crash; with names, of which Envoy makes a backtrace.
 $(CRASHING): build
-	@FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
+	@NAMES=1 FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
 
 clean: ## Remove everything built and downloaded
 	rm -rf target
