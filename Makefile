@@ -10,8 +10,9 @@ ENVOY         ?=
 MODULE   := target/allowance.wasm
 CRASHING := target/allowance-crash.wasm
 
-# What tests are given: Envoy, the modules, and packages for Python clients.
-PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && export ENVOY ALLOWANCE_PYTHON \
+# What tests are given: Envoy, the modules, packages for Python clients, and the official SDKs for Python and Node.
+PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && \
+	ALLOWANCE_NODE=$$(.make/node.sh) && export ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE \
 	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
 # What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
@@ -48,7 +49,7 @@ test: build $(CRASHING) ## Run all tests, those in a real Envoy included
 	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --test e2e --test flood
+	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood
 
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)
@@ -63,9 +64,9 @@ compared:
 	@PACKAGE=compared .make/build.sh $(EMPTY) $(CARGO)
 	@PACKAGE=compared FEATURES=straightforward .make/build.sh $(STRAIGHTFORWARD) $(CARGO)
 
-# For tests only: a module that a header can crash.
+# For tests only: a module that a header can crash; with names, of which Envoy makes a backtrace.
 $(CRASHING): build
-	@FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
+	@NAMES=1 FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
 
 clean: ## Remove everything built and downloaded
 	rm -rf target

@@ -4,6 +4,7 @@ use crate::address;
 use crate::config::Config;
 use crate::consumer::Consumer;
 use crate::key::Found;
+use crate::memo::Memo;
 use crate::namespace::{Kind, Namespace};
 use crate::request::{Head, Request};
 use crate::rule;
@@ -80,18 +81,19 @@ pub enum Who<'c> {
     },
 }
 
-/// Finds out who is calling.
+/// Finds out who is calling. `memo` is of this configuration and this namespace alone.
 ///
 /// # Errors
 /// When the host refuses to tell.
 pub fn identify<'c>(
     config: &'c Config,
     namespace: &Namespace,
+    memo: &Memo,
     request: &Request<'_, impl Head>,
 ) -> Result<Who<'c>, HostError> {
     let who = match &config.identity {
         Some(identity) => by_identity(config, namespace, identity, request)?,
-        None => by_key(config, namespace, request)?,
+        None => by_key(config, namespace, memo, request)?,
     };
     match who {
         Who::Missing if config.exempt_preflights && rule::is_preflight(request.headers()?) => Ok(Who::Preflight),
@@ -110,6 +112,7 @@ pub fn identify<'c>(
 fn by_key<'c>(
     config: &'c Config,
     namespace: &Namespace,
+    memo: &Memo,
     request: &Request<'_, impl Head>,
 ) -> Result<Who<'c>, HostError> {
     let key = match config.sources.find(request)? {
@@ -118,7 +121,11 @@ fn by_key<'c>(
         Found::Empty => return Ok(Who::Empty),
         Found::Ambiguous => return Ok(Who::Ambiguous),
     };
-    match config.consumers.by_key(&key) {
+    let listed = match config.consumers.keys() {
+        0 => None,
+        _ => memo.recall(namespace.fingerprint(&key), || config.consumers.find(&key)),
+    };
+    match listed.and_then(|index| config.consumers.key(index)) {
         Some((index, consumer, listed)) if consumer.disabled || listed.disabled => {
             Ok(Who::Disabled { index, key: !consumer.disabled })
         }

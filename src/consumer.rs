@@ -61,7 +61,9 @@ impl Directory {
 
     /// Adds a consumer. Of several with the same name the first is found; the configuration refuses that.
     pub fn add(&mut self, consumer: Consumer) {
-        self.names.add(&*consumer.name, self.consumers.len());
+        if self.by_name(consumer.name.as_bytes()).is_none() {
+            self.names.add(&*consumer.name, self.consumers.len());
+        }
         self.consumers.push(consumer);
     }
 
@@ -70,7 +72,7 @@ impl Directory {
     /// # Errors
     /// The index of its owner, when it is listed already; that one keeps it.
     pub fn add_key(&mut self, hash: KeyHash, listed: ListedKey) -> Result<(), usize> {
-        if let Some(known) = self.key(&hash) {
+        if let Some(known) = self.position(&hash).and_then(|index| self.keys.get(index)) {
             return Err(known.consumer as usize);
         }
         // As many do not fit into memory.
@@ -80,15 +82,24 @@ impl Directory {
         Ok(())
     }
 
-    /// The consumer whose key this is, with its index. Hashes are compared, never keys.
+    /// The index of this key among those that are listed. Hashes are compared, never keys.
     #[must_use]
-    pub fn by_key(&self, key: &ApiKey) -> Option<(usize, &Consumer, &ListedKey)> {
-        if self.keys.is_empty() {
-            return None;
-        }
-        let Key { consumer, listed, .. } = self.key(&key.hash())?;
+    pub fn find(&self, key: &ApiKey) -> Option<u32> {
+        u32::try_from(self.position(&key.hash())?).ok()
+    }
+
+    /// The listed key of that index, and the consumer whose it is, with its index.
+    #[must_use]
+    pub fn key(&self, index: u32) -> Option<(usize, &Consumer, &ListedKey)> {
+        let Key { consumer, listed, .. } = self.keys.get(index as usize)?;
         let index = *consumer as usize;
         Some((index, self.consumers.get(index)?, listed))
+    }
+
+    /// How many keys are listed.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     /// The consumer of that name, with its index.
@@ -106,9 +117,8 @@ impl Directory {
         &self.consumers
     }
 
-    fn key(&self, hash: &KeyHash) -> Option<&Key> {
-        let is = |index: usize| self.keys.get(index).is_some_and(|key| key.hash == *hash);
-        self.keys.get(self.hashes.find(hash, is)?)
+    fn position(&self, hash: &KeyHash) -> Option<usize> {
+        self.hashes.find(hash, |index| self.keys.get(index).is_some_and(|key| key.hash == *hash))
     }
 }
 

@@ -7,6 +7,7 @@ use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::headers::{Field, Style};
 use crate::limiter::{self, Outcome as Charged};
+use crate::memo::Memo;
 use crate::metrics::{Meters, Metric, Metrics, NONE, Outcome, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
 use crate::record::{CounterId, Record};
@@ -35,6 +36,7 @@ pub trait Host: Head + SharedData + Metrics {
 pub struct Gate {
     config: Config,
     namespace: Namespace,
+    memo: Memo,
     book: Book,
     /// How every counter of this configuration counts.
     rules: HashMap<CounterId, Rule>,
@@ -136,7 +138,8 @@ impl Gate {
             rule.max = rule.max.min(limit.rule.max);
             rule.burst = rule.burst.min(limit.rule.burst);
         }
-        Ok(Self { config, namespace, book, rules, meters, consumers })
+        let memo = Memo::for_keys(config.consumers.keys());
+        Ok(Self { config, namespace, memo, book, rules, meters, consumers })
     }
 
     /// The namespace it counts in.
@@ -180,17 +183,18 @@ impl Gate {
         let Applied::Charge(charging) = applied else {
             return Ok(self.pass_exempt(request));
         };
-        let refusal = match caller::identify(&self.config, &self.namespace, request).map_err(StoreError::Host)? {
-            Who::Caller(caller) => return self.charge(request, &caller, &charging),
-            Who::Preflight => return Ok(self.pass_exempt(request)),
-            Who::Missing | Who::Empty => Refusal::MissingKey,
-            Who::Unknown => Refusal::InvalidKey,
-            Who::Ambiguous => Refusal::AmbiguousKey,
-            Who::Disabled { index, key } => {
-                self.count_consumer(request.host(), index, Outcome::Disabled);
-                if key { Refusal::KeyDisabled } else { Refusal::ConsumerDisabled }
-            }
-        };
+        let refusal =
+            match caller::identify(&self.config, &self.namespace, &self.memo, request).map_err(StoreError::Host)? {
+                Who::Caller(caller) => return self.charge(request, &caller, &charging),
+                Who::Preflight => return Ok(self.pass_exempt(request)),
+                Who::Missing | Who::Empty => Refusal::MissingKey,
+                Who::Unknown => Refusal::InvalidKey,
+                Who::Ambiguous => Refusal::AmbiguousKey,
+                Who::Disabled { index, key } => {
+                    self.count_consumer(request.host(), index, Outcome::Disabled);
+                    if key { Refusal::KeyDisabled } else { Refusal::ConsumerDisabled }
+                }
+            };
         Ok(self.refuse(request, refusal))
     }
 

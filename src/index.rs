@@ -41,14 +41,14 @@ impl Index {
         index
     }
 
-    /// The first item that was added with this key; `is` says whether it is that of an item.
+    /// The item with this key; `is` says whether it is that of an item.
     pub(crate) fn find(&self, key: &(impl Hash + ?Sized), is: impl Fn(usize) -> bool) -> Option<usize> {
         let hash = self.hash(key);
         let found = self.from(hash).find(|slot| slot.item == FREE || (slot.hash == hash && is(slot.item as usize)))?;
         (found.item != FREE).then_some(found.item as usize)
     }
 
-    /// Adds an item; those that were added with the same key before stay in front of it.
+    /// Adds an item with a key that no other has.
     pub(crate) fn add(&mut self, key: &(impl Hash + ?Sized), item: usize) {
         let Some(item) = u32::try_from(item).ok().filter(|item| *item != FREE) else {
             return;
@@ -91,6 +91,41 @@ impl Index {
             if slot.item != FREE {
                 self.put(slot);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_item_of_every_key_is_found_and_nothing_else(
+            keys in prop::collection::hash_set(any::<u16>(), 0..300), room in 0..300_usize, others: [u16; 32],
+        ) {
+            let mut index = Index::with_capacity(room);
+            let keys: Vec<u16> = keys.into_iter().collect();
+            for (item, key) in keys.iter().enumerate() {
+                index.add(key, item);
+            }
+            for key in keys.iter().chain(&others) {
+                let found = index.find(key, |item| keys.get(item) == Some(key));
+                prop_assert_eq!(found, keys.iter().position(|known| known == key));
+            }
+        }
+
+        #[test]
+        fn items_fit_into_the_room_that_was_asked_for(items in 1..2000_usize) {
+            let mut index = Index::with_capacity(items);
+            let slots = index.slots.len();
+            for item in 0..items {
+                index.add(&item, item);
+            }
+            prop_assert_eq!(index.slots.len(), slots);
+            let needed = items.saturating_add(items.div_ceil(3));
+            prop_assert!(slots <= 8 || slots / 2 < needed, "{} slots for {}", slots, items);
         }
     }
 }

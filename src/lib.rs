@@ -11,7 +11,8 @@
 //! * [`gate`]: the order of events, from the request's head to the verdict.
 //! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only, by [`path`] and more.
 //! * [`caller`]: who is calling, by API [`key`], by the name that an earlier filter gave, or by [`address`].
-//! * [`consumer`]: whose a key is, by its hash. [`plan`]: limits. [`terms`]: what this caller's request is charged under.
+//! * [`consumer`]: whose a key is, by its hash, through an `index`. [`memo`]: so that a key is not hashed again and again.
+//!   [`plan`]: limits. [`terms`]: what this caller's request is charged under.
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
@@ -48,6 +49,7 @@ mod host;
 mod index;
 pub mod key;
 pub mod limiter;
+pub mod memo;
 pub mod metrics;
 pub mod namespace;
 pub mod path;

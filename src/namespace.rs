@@ -11,9 +11,11 @@
 //! ```
 
 use crate::consumer::Consumer;
+use crate::key::ApiKey;
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{Geometry, MAX_WAYS};
 use siphasher::sip::SipHasher24;
+use siphasher::sip128;
 use std::fmt;
 use std::hash::Hasher;
 
@@ -146,6 +148,12 @@ impl Namespace {
         });
         hasher.write(id);
         hasher.finish()
+    }
+
+    /// What a key is [remembered](crate::memo) by. Keyed as [`Namespace::hash`] is, and as long as it takes for no two keys to meet.
+    #[must_use]
+    pub fn fingerprint(&self, key: &ApiKey) -> u128 {
+        sip128::SipHasher24::new_with_key(&self.secret).hash(key.as_bytes()).as_u128()
     }
 
     /// Whether `configuration` has not been announced yet, on whichever worker; from then on it has. The last few are remembered, since

@@ -42,7 +42,10 @@ pub enum Base {
 pub struct Book {
     expose: bool,
     registry: Registry,
-    base: HashMap<Base, Rc<Terms>>,
+    /// By plan.
+    plans: Vec<Rc<Terms>>,
+    /// By consumer, of those with limits of their own.
+    consumers: HashMap<usize, Rc<Terms>>,
     /// By rule, its limits.
     rules: Vec<Vec<Limit>>,
     /// By plan, every counter that its callers can have in the table, whichever rule applies.
@@ -57,8 +60,9 @@ impl Book {
     /// Prepares the terms of every plan and of every consumer with limits of its own, and defines every metric that any can need.
     pub fn new(config: &Config, mut registry: Registry, host: &impl Metrics) -> Self {
         let expose = config.denial.expose;
-        let mut base = HashMap::new();
-        for (index, Plan { name, limits, .. }) in config.plans.iter().enumerate() {
+        let mut plans = Vec::with_capacity(config.plans.len());
+        let mut consumers = HashMap::new();
+        for Plan { name, limits, .. } in &config.plans {
             registry.requests(host, Outcome::Allowed, name, NONE);
             let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
             // Where readings of a path disagree, the limits of a rule's plan come on top of another's.
@@ -66,7 +70,7 @@ impl Book {
             for limit in limits.iter().chain(of_rules).chain(of_rule_plans.flat_map(|plan| &plan.limits)) {
                 registry.requests(host, refused(limit), name, &limit.label);
             }
-            base.insert(Base::Plan(index), Rc::new(Terms::new(name, limits.clone(), &registry, expose)));
+            plans.push(Rc::new(Terms::new(name, limits.clone(), &registry, expose)));
         }
         for (index, consumer) in config.consumers.consumers().iter().enumerate() {
             if let (Some(own), Some(plan)) = (&consumer.limits, config.plans.get(consumer.plan)) {
@@ -74,7 +78,7 @@ impl Book {
                     registry.requests(host, refused(limit), &plan.name, &limit.label);
                 }
                 let terms = Terms::new(&plan.name, own.to_vec(), &registry, expose);
-                base.insert(Base::Consumer(index), Rc::new(terms));
+                consumers.insert(index, Rc::new(terms));
             }
         }
         let rules = config.rules.iter().map(|rule| rule.effect.limits().to_vec()).collect();
@@ -83,13 +87,13 @@ impl Book {
         let any: Vec<Limit> = config.plans.iter().flat_map(|plan| plan.limits.clone()).collect();
         let of_plan = |plan: &Plan| config.counters(if names_plans { &any } else { &plan.limits }).into();
         let counters = config.plans.iter().map(of_plan).collect();
-        Self { expose, registry, base, rules, counters, ruled: RefCell::default() }
+        Self { expose, registry, plans, consumers, rules, counters, ruled: RefCell::default() }
     }
 
     /// The terms of `base` as a request is charged; `None` for a base that does not exist.
     pub fn terms(&self, base: Base, charging: &Charging) -> Option<Rc<Terms>> {
         let base = charging.plan.map_or(base, Base::Plan);
-        let own = self.base.get(&base)?;
+        let own = self.base(base)?;
         match (charging.rules.as_slice(), charging.plans.as_slice()) {
             ([], []) => Some(own.clone()),
             ([rule], []) => {
@@ -101,6 +105,13 @@ impl Book {
         }
     }
 
+    fn base(&self, base: Base) -> Option<&Rc<Terms>> {
+        match base {
+            Base::Plan(index) => self.plans.get(index),
+            Base::Consumer(index) => self.consumers.get(&index),
+        }
+    }
+
     /// Every counter that callers of a plan can have in the table.
     pub fn counters(&self, plan: usize) -> Rc<[CounterId]> {
         self.counters.get(plan).cloned().unwrap_or_default()
@@ -108,7 +119,7 @@ impl Book {
 
     fn together(&self, own: &Terms, charging: &Charging) -> Rc<Terms> {
         let of_rules = charging.rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
-        let of_plans = charging.plans.iter().filter_map(|plan| self.base.get(&Base::Plan(*plan)));
+        let of_plans = charging.plans.iter().filter_map(|plan| self.base(Base::Plan(*plan)));
         let mut limits = own.limits.clone();
         for limit in of_rules.chain(of_plans.flat_map(|terms| &terms.limits)) {
             // A counter that two plans share is charged once, by the smaller numbers.

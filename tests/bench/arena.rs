@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::extent::Extent;
 use crate::figures::at;
 use crate::folder;
-use crate::load::{Load, Protocol};
+use crate::load::{Load, Protocol, RATE};
 use crate::support::envoy::Envoy;
 use crate::support::http::Connection;
 use crate::variant::{self, Filter, KEY, Module, Variant};
@@ -29,15 +29,12 @@ pub(crate) struct Row {
     pub(crate) p99: f64,
 }
 
-/// Requests per second when latencies are looked at.
-pub(crate) const RATE: u64 = 2000;
-
-/// Connections, and requests under way on each.
-pub(crate) const CONNECTIONS: u64 = 4;
-const STREAMS: [(Protocol, u64); 2] = [(Protocol::Http1, 1), (Protocol::Http2, 1)];
+/// Connections, and requests under way on each: sixteen in all, since with few of them what is measured is mostly the kernel waking
+/// Envoy up, which takes as long as it likes.
+const CONNECTIONS: [(Protocol, u64, u64); 2] = [(Protocol::Http1, 16, 1), (Protocol::Http2, 4, 4)];
 
 /// After a load: closed connections are still being cleared away.
-const SETTLED: Duration = Duration::from_millis(20);
+pub(crate) const SETTLED: Duration = Duration::from_millis(20);
 
 struct Arena {
     envoy: Envoy,
@@ -69,7 +66,7 @@ pub(crate) fn run(extent: &Extent) -> Vec<Row> {
     eprintln!("latencies at {RATE} requests per second");
     for row in &mut rows {
         let variant = arena.variant(row.id);
-        let times = arena.load(variant, row.protocol, extent.timed).timed(RATE, variant.status);
+        let times = arena.load(variant, row.protocol, extent.timed).timed(variant.status);
         (row.p50, row.p99) = (at(&times, 0.5), at(&times, 0.99));
     }
     rows
@@ -88,7 +85,9 @@ pub(crate) fn turns(length: usize, round: usize) -> Vec<usize> {
 impl Arena {
     fn start() -> Self {
         let variants = variant::all();
-        let envoy = Envoy::with_bootstrap(&bootstrap(&variants)).concurrency(1).log_levels("wasm:warning").start();
+        let listeners_text: String = variants.iter().map(|variant| listener(variant.id, &filter(variant))).collect();
+        let envoy =
+            Envoy::with_bootstrap(&bootstrap(&listeners_text)).concurrency(1).log_levels("wasm:warning").start();
         let addrs = listeners(&envoy);
         Self { envoy, variants, addrs }
     }
@@ -133,9 +132,10 @@ impl Arena {
     }
 
     fn load(&self, variant: &Variant, protocol: Protocol, requests: u64) -> Load<'_> {
-        let (_, streams) = STREAMS.into_iter().find(|(other, _)| *other == protocol).expect("both are there");
+        let (_, connections, streams) =
+            CONNECTIONS.into_iter().find(|(other, ..)| *other == protocol).expect("both are there");
         let addr = self.addrs[variant.id];
-        Load { addr, protocol, connections: CONNECTIONS, streams, requests, key: Some(KEY), uris: None }
+        Load { addr, protocol, connections, streams, requests, key: Some(KEY), uris: None }
     }
 
     /// What Envoy answered on the variant's listener with the variant's status, and what its filter counted.
@@ -158,18 +158,17 @@ impl Arena {
     }
 }
 
-fn bootstrap(variants: &[Variant]) -> String {
-    let mut text = "node: {id: bench, cluster: bench}
-admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}
+/// An Envoy with these listeners.
+pub(crate) fn bootstrap(listeners: &str) -> String {
+    // Statistics are flushed once in five minutes at most: that is work too.
+    format!(
+        "node: {{id: bench, cluster: bench}}
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 0}}}}}}
 stats_flush_interval: 299s
 static_resources:
   listeners:
-"
-    .to_owned();
-    for variant in variants {
-        text += &listener(variant.id, &filter(variant));
-    }
-    text
+{listeners}"
+    )
 }
 
 /// A listener that answers every request itself, behind this filter.
@@ -191,16 +190,8 @@ pub(crate) fn listener(id: &str, filter: &str) -> String {
     )
 }
 
-/// A Wasm filter; the configuration is a text.
-pub(crate) fn wasm(id: &str, module: &std::path::Path, config: &str) -> String {
-    let configuration = if config.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "                configuration: {{\"@type\": type.googleapis.com/google.protobuf.StringValue, value: {}}}\n",
-            serde_json::Value::from(config)
-        )
-    };
+/// A Wasm filter with this configuration, a message with its type in YAML.
+pub(crate) fn wasm(id: &str, module: &std::path::Path, configuration: &str) -> String {
     format!(
         r#"          - name: {id}
             typed_config:
@@ -208,7 +199,8 @@ pub(crate) fn wasm(id: &str, module: &std::path::Path, config: &str) -> String {
               config:
                 name: {id}
                 vm_config: {{vm_id: {id}, runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: {module:?}}}}}}}
-{configuration}"#
+                configuration: {configuration}
+"#
     )
 }
 
@@ -216,17 +208,12 @@ fn filter(variant: &Variant) -> String {
     match &variant.filter {
         Filter::None => String::new(),
         Filter::Native => native(),
-        Filter::Wasm { module, config } => wasm(variant.id, &path(*module), &json(config)),
+        Filter::Wasm { module, config } => {
+            let value = serde_json::Value::from(config.as_str());
+            let text = format!("{{\"@type\": type.googleapis.com/google.protobuf.StringValue, value: {value}}}");
+            wasm(variant.id, &path(*module), &text)
+        }
     }
-}
-
-/// The same as JSON.
-fn json(config: &str) -> String {
-    if config.is_empty() {
-        return String::new();
-    }
-    let value: serde_json::Value = serde_saphyr::from_str(config).expect("variants are YAML");
-    value.to_string()
 }
 
 /// One bucket for the key's value, never empty.

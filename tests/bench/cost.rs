@@ -22,6 +22,7 @@ mod support;
 mod arena;
 mod extent;
 mod figures;
+mod growth;
 mod load;
 mod machine;
 mod report;
@@ -43,5 +44,6 @@ fn main() {
     std::fs::create_dir_all(folder()).expect("target is writable");
     let machine = machine::Machine::now();
     let table = arena::run(&extent);
-    report::write(&machine, &extent, &table);
+    let growth = growth::run(&extent);
+    report::write(&machine, &extent, &table, &growth);
 }

@@ -11,16 +11,42 @@ pub(crate) struct Extent {
     pub(crate) warm_up: u64,
     /// Requests whose latencies are looked at, of each variant and protocol.
     pub(crate) timed: u64,
+    /// Rounds over the sizes of each question about growth.
+    pub(crate) growth_rounds: usize,
+    /// Requests of each size in each of them.
+    pub(crate) growth_requests: u64,
+    /// The most consumers.
+    pub(crate) consumers: u64,
+    /// The most tracked keys.
+    pub(crate) tracked: u64,
 }
 
 impl Extent {
     /// About a quarter of an hour.
     pub(crate) fn full() -> Self {
-        Self { rounds: 15, requests: 20_000, warm_up: 10_000, timed: 6_000 }
+        Self {
+            rounds: 15,
+            requests: 20_000,
+            warm_up: 10_000,
+            timed: 3_000,
+            growth_rounds: 9,
+            growth_requests: 20_000,
+            consumers: 100_000,
+            tracked: 1_000_000,
+        }
     }
 
     /// Two minutes.
     pub(crate) fn quick() -> Self {
-        Self { rounds: 5, requests: 6_000, warm_up: 3_000, timed: 1_000 }
+        Self {
+            rounds: 5,
+            requests: 6_000,
+            warm_up: 3_000,
+            timed: 500,
+            growth_rounds: 5,
+            growth_requests: 6_000,
+            consumers: 10_000,
+            tracked: 50_000,
+        }
     }
 }

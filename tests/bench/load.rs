@@ -15,6 +15,9 @@ const HEADERS: [&str; 5] = [
     "user-agent: example-sdk/1.42.0 (linux; x86_64) runtime/22.3",
 ];
 
+/// Requests per second when latencies are looked at, far from what Envoy can do. What h2load waits with knows milliseconds.
+pub(crate) const RATE: u64 = 1000;
+
 /// The protocol of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
@@ -53,12 +56,19 @@ impl Load<'_> {
         self.finish(self.command(), status);
     }
 
-    /// Sends them at this rate, all connections together: the microseconds that each took, sorted.
-    pub(crate) fn timed(&self, per_second: u64, status: u16) -> Vec<f64> {
-        let log = folder().join("latencies");
+    /// Sends them one each millisecond on one connection: the microseconds that each took, sorted.
+    ///
+    /// At moments of their own, not with `--rps`: with that h2load sends what is due every ten milliseconds, all at once, and most of what it
+    /// then sees is their waiting for each other.
+    pub(crate) fn timed(&self, status: u16) -> Vec<f64> {
+        let (script, log) = (folder().join("moments"), folder().join("latencies"));
+        let uri = format!("http://{}/", self.addr);
+        let moments: String =
+            (0..self.requests).map(|number| format!("{}\t{uri}\n", number * 1_000_000 / RATE)).collect();
+        std::fs::write(&script, moments).expect("target is writable");
         let _ = std::fs::remove_file(&log);
-        let mut command = self.command();
-        command.arg(format!("--rps={}", per_second / self.connections)).arg("--log-file").arg(&log);
+        let mut command = self.command_on(1);
+        command.arg("--timing-script-file").arg(&script).arg("--log-file").arg(&log);
         self.finish(command, status);
         let text = std::fs::read_to_string(&log).expect("h2load writes its log");
         // Start, status, microseconds.
@@ -70,24 +80,28 @@ impl Load<'_> {
     }
 
     fn command(&self) -> Command {
+        let mut command = self.command_on(self.connections);
+        command.arg("-n").arg(self.requests.to_string()).arg("-m").arg(self.streams.to_string());
+        let base = format!("http://{}/", self.addr);
+        match self.uris {
+            Some(file) => command.arg("-B").arg(base).arg("-i").arg(file),
+            None => command.arg(base),
+        };
+        command
+    }
+
+    fn command_on(&self, connections: u64) -> Command {
         let mut command = Command::new("h2load");
         if self.protocol == Protocol::Http1 {
             command.arg("--h1");
         }
-        for (option, value) in [("-t", 1), ("-c", self.connections), ("-m", self.streams), ("-n", self.requests)] {
-            command.arg(option).arg(value.to_string());
-        }
+        command.arg("-t").arg("1").arg("-c").arg(connections.to_string());
         for header in HEADERS {
             command.args(["-H", header]);
         }
         if let Some(key) = self.key {
             command.arg("-H").arg(format!("x-api-key: {key}"));
         }
-        let base = format!("http://{}/", self.addr);
-        match self.uris {
-            Some(file) => command.arg("-B").arg(base).arg("-i").arg(file),
-            None => command.arg(base),
-        };
         command
     }
 

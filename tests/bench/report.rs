@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::arena::{CONNECTIONS, RATE, Row};
+use crate::arena::Row;
 use crate::extent::Extent;
 use crate::figures::Spread;
-use crate::load::Protocol;
+use crate::growth::Line;
+use crate::load::{Protocol, RATE};
 use crate::machine::Machine;
 use crate::variant;
 
@@ -21,7 +22,7 @@ struct Compared<'a> {
 const PEERS: [&str; 3] = [variant::FLOOR, variant::STRAIGHTFORWARD, variant::NATIVE];
 
 /// Prints the table and writes `target/bench.json`.
-pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row]) {
+pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[Line]) {
     let compared: Vec<Compared> = rows.iter().map(|row| compare(row, rows)).collect();
     println!(
         "{}, {} cores, Linux {}, Envoy {}, {}, {}.\n",
@@ -42,19 +43,68 @@ pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row]) {
         );
     }
     println!(
-        "\nProcessor time of the Envoy process (one worker, {CONNECTIONS} connections, the route answers by itself) per request; \"added\" is what it \
+        "\nProcessor time of the Envoy process (one worker, 16 requests under way, the route answers by itself) per request; \"added\" is what it \
          is above no filter in the same round; \"×\" are ratios of what is added. Medians of {} rounds of {} requests, (quartiles). \
          Latencies at {RATE} requests per second.",
         extent.rounds, extent.requests
     );
+    print_growth(extent, growth);
     let json = json!({
         "machine": machine,
         "rounds": extent.rounds,
         "requests": extent.requests,
         "variants": compared.iter().map(value).collect::<Vec<_>>(),
+        "growth_rounds": extent.growth_rounds,
+        "growth_requests": extent.growth_requests,
+        "growth": growth.iter().map(grown).collect::<Vec<_>>(),
     });
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
     std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
+}
+
+fn print_growth(extent: &Extent, growth: &[Line]) {
+    println!("\n| What grows | Size | CPU µs | × first | Envoy MiB | B each | ready after s | a VM's ms | conflicts |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for line in growth {
+        println!(
+            "| {} | {} | {} | {} | {:.0} | {} | {:.2} | {} | {} |",
+            line.what,
+            line.label,
+            cell(spread(&line.cpu), 1, true),
+            cell(spread(&line.times_first), 2, false),
+            line.rss_kib as f64 / 1024.0,
+            line.bytes_each.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
+            line.ready.as_secs_f64(),
+            line.vm.map_or_else(String::new, |vm| format!("{:.0}", vm.as_secs_f64() * 1e3)),
+            line.conflicts.map_or_else(String::new, |conflicts| format!("{conflicts:.4}")),
+        );
+    }
+    println!(
+        "\nHTTP/2, the key in the query. Medians of {} rounds of {} requests, (quartiles); \"×\" is the median of each round's ratio to the first \
+         size. \"B each\": what Envoy's resident memory grows by, per thing more, with all its VMs (one worker: two). \"Ready after\": from the \
+         start of Envoy until it serves, and \"a VM\": processor time of a worker until then, both above an empty configuration. \
+         Conflicts: lost races per decision.",
+        extent.growth_rounds, extent.growth_requests
+    );
+}
+
+fn grown(line: &Line) -> Value {
+    json!({
+        "what": line.what,
+        "size": line.label,
+        "cpu_us": spread(&line.cpu),
+        "times_first": spread(&line.times_first),
+        "rss_kib": line.rss_kib,
+        "bytes_each": line.bytes_each,
+        "ready_s": line.ready.as_secs_f64(),
+        "vm_s": line.vm.map(|vm| vm.as_secs_f64()),
+        "conflicts_per_decision": line.conflicts,
+        "cpu_us_by_round": line.cpu,
+    })
+}
+
+fn spread(figures: &[f64]) -> Option<Spread> {
+    (!figures.is_empty()).then(|| Spread::of(figures.iter().copied()))
 }
 
 fn compare<'a>(row: &'a Row, rows: &[Row]) -> Compared<'a> {

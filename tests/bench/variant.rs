@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const KEY: &str = "sk-bench-4f1d9c27a3b8405e";
 
 /// More than any run uses up.
-const PLENTY: u64 = 1_000_000_000_000;
+pub(crate) const PLENTY: u64 = 1_000_000_000_000;
 
 /// The fields that say what is left, in every spelling that a variant has.
 const SAYING_WHAT_IS_LEFT: [&str; 5] =
@@ -35,7 +35,7 @@ pub(crate) enum Filter {
     Native,
     Wasm {
         module: Module,
-        /// JSON, or nothing.
+        /// JSON; the empty text for modules that do not look.
         config: String,
     },
 }

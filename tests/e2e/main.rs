@@ -27,6 +27,7 @@ mod refusals;
 mod reload;
 mod rules;
 mod samples;
+mod upstreams;
 mod ways_around;
 
 /// A configuration whose unlisted keys have these limits.

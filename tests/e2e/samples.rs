@@ -44,7 +44,7 @@ fn samples(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// A sample, with the tests' module and ports that are free.
-fn sample(path: &Path) -> String {
+pub(crate) fn sample(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let module = std::env::var("ALLOWANCE_WASM").expect("ALLOWANCE_WASM is not set: run \"make test\"");
     let ports = text.replace("port_value: 10000", "port_value: 0").replace("port_value: 9901", "port_value: 0");

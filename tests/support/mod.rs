@@ -21,3 +21,4 @@ pub mod envoy;
 pub mod http;
 pub mod interleave;
 pub mod proxy;
+pub mod upstream;

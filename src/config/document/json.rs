@@ -8,7 +8,7 @@ use std::fmt;
 /// Checks that `bytes` are one JSON value and nothing else.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value<'_>, serde_json::Error> {
     serde_json::from_slice::<Checked>(bytes)?;
-    Ok(Scanner { rest: bytes }.value().unwrap_or(Value::Null))
+    Ok(Scanner::of(bytes).value().unwrap_or(Value::Null))
 }
 
 /// Walks over text that has been checked. What could not be there if it had been ends the walk.
@@ -25,6 +25,10 @@ impl fmt::Debug for Scanner<'_> {
 }
 
 impl<'a> Scanner<'a> {
+    pub(super) fn of(text: &'a [u8]) -> Self {
+        Self { rest: text }
+    }
+
     /// The next item of a list.
     pub(super) fn item(&mut self) -> Option<Value<'a>> {
         self.separator();

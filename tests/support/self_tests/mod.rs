@@ -13,3 +13,4 @@ mod http;
 mod interleave;
 mod proxy;
 mod shared_data;
+mod upstream;
