@@ -189,7 +189,7 @@ fn key(number: u64) -> String {
 }
 
 fn answer(question: &Question, extent: &Extent) -> Vec<Line> {
-    let base = start(Module::From("ALLOWANCE_WASM"), &json!({}), Form::Text, 1);
+    let base = start(question.sizes[0].module, &config(0), Form::Text, 1);
     let mut contenders: Vec<Contender<'_>> = question
         .sizes
         .iter()

@@ -21,16 +21,15 @@ struct Compared<'a> {
 
 const PEERS: [&str; 3] = [variant::FLOOR, variant::STRAIGHTFORWARD, variant::NATIVE];
 
-/// Prints the table and writes `target/bench.json`.
-pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[Line]) {
-    let compared: Vec<Compared> = rows.iter().map(|row| compare(row, rows)).collect();
+/// Prints what was measured on, and the table of variants.
+pub(crate) fn print_table(machine: &Machine, extent: &Extent, rows: &[Row]) {
     println!(
         "{}, {} cores, Linux {}, Envoy {}, {}, {}.\n",
         machine.cpu, machine.cores, machine.kernel, machine.envoy, machine.h2load, machine.date
     );
     println!("| HTTP | Filter | CPU µs | added µs | × floor | × straightforward | × native | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    for line in &compared {
+    for line in rows.iter().map(|row| compare(row, rows)) {
         let [floor, straightforward, native] = line.times.map(|times| cell(times, 2, false));
         println!(
             "| {} | {} | {} | {} | {floor} | {straightforward} | {native} | {:.0} | {:.0} |",
@@ -48,12 +47,16 @@ pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[
          Latencies at {RATE} requests per second.",
         extent.rounds, extent.requests
     );
-    print_growth(extent, growth);
+}
+
+/// Writes everything to `target/bench.json`.
+pub(crate) fn save(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[Line]) {
+    let variants: Vec<Value> = rows.iter().map(|row| value(&compare(row, rows))).collect();
     let json = json!({
         "machine": machine,
         "rounds": extent.rounds,
         "requests": extent.requests,
-        "variants": compared.iter().map(value).collect::<Vec<_>>(),
+        "variants": variants,
         "growth_rounds": extent.growth_rounds,
         "growth_requests": extent.growth_requests,
         "growth": growth.iter().map(grown).collect::<Vec<_>>(),
@@ -62,7 +65,8 @@ pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[
     std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
 }
 
-fn print_growth(extent: &Extent, growth: &[Line]) {
+/// Prints how the cost grows.
+pub(crate) fn print_growth(extent: &Extent, growth: &[Line]) {
     println!("\n| What grows | Size | CPU µs | × first | Envoy MiB | B each | ready after s | a VM's ms | conflicts |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for line in growth {
