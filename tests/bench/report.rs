@@ -57,7 +57,7 @@ pub(crate) fn save(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[L
         "rounds": extent.rounds,
         "requests": extent.requests,
         "variants": variants,
-        "growth_rounds": extent.growth_rounds,
+        "growth_rounds": extent.growth_sets * extent.growth_rounds,
         "growth_requests": extent.growth_requests,
         "growth": growth.iter().map(grown).collect::<Vec<_>>(),
     });
@@ -78,17 +78,18 @@ pub(crate) fn print_growth(extent: &Extent, growth: &[Line]) {
             cell(spread(&line.times_first), 2, false),
             line.rss_kib as f64 / 1024.0,
             line.bytes_each.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
-            line.ready.as_secs_f64(),
-            line.vm.map_or_else(String::new, |vm| format!("{:.0}", vm.as_secs_f64() * 1e3)),
+            line.start.ready.as_secs_f64(),
+            line.start.vm.map_or_else(String::new, |vm| format!("{:.0}", vm.as_secs_f64() * 1e3)),
             line.conflicts.map_or_else(String::new, |conflicts| format!("{conflicts:.4}")),
         );
     }
     println!(
-        "\nHTTP/2, the key in the query. Medians of {} rounds of {} requests, (quartiles); \"×\" is the median of each round's ratio to the first \
+        "\nHTTP/2, the key in the query. Medians of {} rounds of {} requests, (quartiles); \"× first\" is the median of each round's ratio to the first \
          size. \"B each\": what Envoy's resident memory grows by, per thing more, with all its VMs (one worker: two). \"Ready after\": from the \
          start of Envoy until it serves, and \"a VM\": processor time of a worker until then, both above an empty configuration. \
          Conflicts: lost races per decision.",
-        extent.growth_rounds, extent.growth_requests
+        extent.growth_sets * extent.growth_rounds,
+        extent.growth_requests
     );
 }
 
@@ -100,8 +101,8 @@ fn grown(line: &Line) -> Value {
         "times_first": spread(&line.times_first),
         "rss_kib": line.rss_kib,
         "bytes_each": line.bytes_each,
-        "ready_s": line.ready.as_secs_f64(),
-        "vm_s": line.vm.map(|vm| vm.as_secs_f64()),
+        "ready_s": line.start.ready.as_secs_f64(),
+        "vm_s": line.start.vm.map(|vm| vm.as_secs_f64()),
         "conflicts_per_decision": line.conflicts,
         "cpu_us_by_round": line.cpu,
     })
