@@ -38,12 +38,16 @@ fn folder() -> PathBuf {
 }
 
 fn main() {
-    // Cargo adds --bench.
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let extent = if quick { Extent::quick() } else { Extent::full() };
+    // --quick: fewer of everything; --table: variants only. Cargo adds --bench.
+    let given = |option| std::env::args().any(|argument| argument == option);
+    let extent = if given("--quick") { Extent::quick() } else { Extent::full() };
     std::fs::create_dir_all(folder()).expect("target is writable");
     let machine = machine::Machine::now();
     let table = arena::run(&extent);
-    let growth = growth::run(&extent);
-    report::write(&machine, &extent, &table, &growth);
+    report::print_table(&machine, &extent, &table);
+    let growth = if given("--table") { Vec::new() } else { growth::run(&extent) };
+    if !growth.is_empty() {
+        report::print_growth(&extent, &growth);
+    }
+    report::save(&machine, &extent, &table, &growth);
 }

@@ -11,9 +11,11 @@ pub(crate) struct Extent {
     pub(crate) warm_up: u64,
     /// Requests whose latencies are looked at, of each variant and protocol.
     pub(crate) timed: u64,
-    /// Rounds over the sizes of each question about growth.
+    /// How often the Envoys of each question about growth are started.
+    pub(crate) growth_sets: usize,
+    /// Rounds over its sizes each time.
     pub(crate) growth_rounds: usize,
-    /// Requests of each size in each of them.
+    /// Requests of each size in each round.
     pub(crate) growth_requests: u64,
     /// The most consumers.
     pub(crate) consumers: u64,
@@ -29,7 +31,8 @@ impl Extent {
             requests: 20_000,
             warm_up: 10_000,
             timed: 3_000,
-            growth_rounds: 9,
+            growth_sets: 3,
+            growth_rounds: 3,
             growth_requests: 20_000,
             consumers: 100_000,
             tracked: 1_000_000,
@@ -40,11 +43,12 @@ impl Extent {
     pub(crate) fn quick() -> Self {
         Self {
             rounds: 5,
-            requests: 6_000,
+            requests: 5_000,
             warm_up: 3_000,
             timed: 500,
+            growth_sets: 1,
             growth_rounds: 5,
-            growth_requests: 6_000,
+            growth_requests: 4_000,
             consumers: 10_000,
             tracked: 50_000,
         }

@@ -1,4 +1,7 @@
 //! How the cost grows with what may get large. Each size has an Envoy of its own; those of one question take turns in short rounds.
+//!
+//! Two Envoys of the same size differ by some percent for as long as they live, because their memory lies elsewhere: a full run
+//! therefore starts each several times.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -61,11 +64,9 @@ pub(crate) struct Line {
     /// Resident memory in KiB at the end, and how many bytes of it each thing more than in the first size takes.
     pub(crate) rss_kib: u64,
     pub(crate) bytes_each: Option<f64>,
-    /// From the start of Envoy until a worker serves, without what that takes with an empty configuration.
-    pub(crate) ready: Duration,
-    /// Processor time of one worker until then, without what that takes with an empty configuration: its VM's share.
-    pub(crate) vm: Option<Duration>,
-    /// Lost races per decision.
+    /// Above what it takes with an empty configuration.
+    pub(crate) start: Start,
+    /// Lost races per decision, in the last set.
     pub(crate) conflicts: Option<f64>,
 }
 
@@ -78,14 +79,48 @@ struct Contender<'a> {
     races: u64,
 }
 
+/// What starting takes.
+#[derive(Clone, Copy)]
+pub(crate) struct Start {
+    /// From the start of Envoy until a worker serves.
+    pub(crate) ready: Duration,
+    /// Processor time of one worker until then: its VM's share.
+    pub(crate) vm: Option<Duration>,
+}
+
 /// Measures all questions.
 pub(crate) fn run(extent: &Extent) -> Vec<Line> {
     let mut lines = Vec::new();
     for question in questions(extent) {
         eprintln!("how cost grows: {}", question.what);
-        lines.extend(answer(&question, extent));
+        let base = empty(question.sizes[0].module);
+        let sets = (0..extent.growth_sets).map(|set| answer(&question, extent, base, set * extent.growth_rounds));
+        lines.extend(sets.reduce(merged).into_iter().flatten());
     }
     lines
+}
+
+/// The shortest of some starts with an empty configuration.
+fn empty(module: Module) -> Start {
+    (0..3).map(|_| start(module, &config(0), Form::Text, 1).1).reduce(Start::shorter).expect("more than none")
+}
+
+impl Start {
+    /// Time is only ever added by what else goes on.
+    fn shorter(self, other: Self) -> Self {
+        Self { ready: self.ready.min(other.ready), vm: self.vm.min(other.vm) }
+    }
+}
+
+/// Two sets as one.
+fn merged(lines: Vec<Line>, more: Vec<Line>) -> Vec<Line> {
+    let merge = |(mut line, more): (Line, Line)| {
+        line.cpu.extend(more.cpu);
+        line.times_first.extend(more.times_first);
+        line.start = line.start.shorter(more.start);
+        Line { cpu: line.cpu, times_first: line.times_first, start: line.start, ..more }
+    };
+    lines.into_iter().zip(more).map(merge).collect()
 }
 
 fn questions(extent: &Extent) -> Vec<Question> {
@@ -188,13 +223,13 @@ fn key(number: u64) -> String {
     format!("key-{number:012}")
 }
 
-fn answer(question: &Question, extent: &Extent) -> Vec<Line> {
-    let base = start(Module::From("ALLOWANCE_WASM"), &json!({}), Form::Text, 1);
+/// One set: Envoys of their own, and rounds from this one on.
+fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Vec<Line> {
     let mut contenders: Vec<Contender<'_>> = question
         .sizes
         .iter()
         .map(|size| {
-            let (envoy, ready, vm) = start(size.module, &size.config, size.form, size.workers);
+            let (envoy, took) = start(size.module, &size.config, size.form, size.workers);
             let line = Line {
                 what: question.what,
                 label: size.label.clone(),
@@ -202,14 +237,15 @@ fn answer(question: &Question, extent: &Extent) -> Vec<Line> {
                 times_first: Vec::new(),
                 rss_kib: 0,
                 bytes_each: None,
-                ready: ready.saturating_sub(base.1),
-                vm: vm.zip(base.2).map(|(vm, base)| vm.saturating_sub(base)),
+                start: Start {
+                    ready: took.ready.saturating_sub(base.ready),
+                    vm: took.vm.zip(base.vm).map(|(took, base)| took.saturating_sub(base)),
+                },
                 conflicts: None,
             };
             Contender { size, addr: envoy.addr(), envoy, line, races: 0 }
         })
         .collect();
-    drop(base);
 
     for contender in &mut contenders {
         let Some(keys) = contender.size.keys else { continue };
@@ -220,7 +256,7 @@ fn answer(question: &Question, extent: &Extent) -> Vec<Line> {
         }
         contender.races = contender.conflicts();
     }
-    for round in 0..extent.growth_rounds {
+    for round in begin..begin + extent.growth_rounds {
         let mut figures = vec![None; contenders.len()];
         for turn in turns(contenders.len(), round) {
             let contender = &mut contenders[turn];
@@ -257,8 +293,8 @@ fn sent(question: &Question, wanted: u64) -> u64 {
     wanted / question.clients * question.clients
 }
 
-/// An Envoy with this filter, how long it took until a worker served, and what one worker used until then.
-fn start(module: Module, config: &Value, form: Form, workers: u32) -> (Envoy, Duration, Option<Duration>) {
+/// An Envoy with this filter, and what starting it took.
+fn start(module: Module, config: &Value, form: Form, workers: u32) -> (Envoy, Start) {
     let value = match form {
         Form::Text => format!("StringValue, value: {}", Value::from(config.to_string())),
         Form::Struct => format!("Struct, value: {config}"),
@@ -270,7 +306,7 @@ fn start(module: Module, config: &Value, form: Form, workers: u32) -> (Envoy, Du
     let envoy = builder.start();
     let ready = begun.elapsed();
     let vm = envoy.threads_cpu("wrk:worker_0");
-    (envoy, ready, vm)
+    (envoy, Start { ready, vm })
 }
 
 impl Contender<'_> {

@@ -63,8 +63,8 @@ impl Load<'_> {
     pub(crate) fn timed(&self, status: u16) -> Vec<f64> {
         let (script, log) = (folder().join("moments"), folder().join("latencies"));
         let uri = format!("http://{}/", self.addr);
-        let moments: String =
-            (0..self.requests).map(|number| format!("{}\t{uri}\n", number * 1_000_000 / RATE)).collect();
+        // In milliseconds.
+        let moments: String = (0..self.requests).map(|number| format!("{}\t{uri}\n", number * 1000 / RATE)).collect();
         std::fs::write(&script, moments).expect("target is writable");
         let _ = std::fs::remove_file(&log);
         let mut command = self.command_on(1);

@@ -21,16 +21,15 @@ struct Compared<'a> {
 
 const PEERS: [&str; 3] = [variant::FLOOR, variant::STRAIGHTFORWARD, variant::NATIVE];
 
-/// Prints the table and writes `target/bench.json`.
-pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[Line]) {
-    let compared: Vec<Compared> = rows.iter().map(|row| compare(row, rows)).collect();
+/// Prints what was measured on, and the table of variants.
+pub(crate) fn print_table(machine: &Machine, extent: &Extent, rows: &[Row]) {
     println!(
         "{}, {} cores, Linux {}, Envoy {}, {}, {}.\n",
         machine.cpu, machine.cores, machine.kernel, machine.envoy, machine.h2load, machine.date
     );
     println!("| HTTP | Filter | CPU µs | added µs | × floor | × straightforward | × native | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|---|---|---|");
-    for line in &compared {
+    for line in rows.iter().map(|row| compare(row, rows)) {
         let [floor, straightforward, native] = line.times.map(|times| cell(times, 2, false));
         println!(
             "| {} | {} | {} | {} | {floor} | {straightforward} | {native} | {:.0} | {:.0} |",
@@ -48,13 +47,17 @@ pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[
          Latencies at {RATE} requests per second.",
         extent.rounds, extent.requests
     );
-    print_growth(extent, growth);
+}
+
+/// Writes everything to `target/bench.json`.
+pub(crate) fn save(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[Line]) {
+    let variants: Vec<Value> = rows.iter().map(|row| value(&compare(row, rows))).collect();
     let json = json!({
         "machine": machine,
         "rounds": extent.rounds,
         "requests": extent.requests,
-        "variants": compared.iter().map(value).collect::<Vec<_>>(),
-        "growth_rounds": extent.growth_rounds,
+        "variants": variants,
+        "growth_rounds": extent.growth_sets * extent.growth_rounds,
         "growth_requests": extent.growth_requests,
         "growth": growth.iter().map(grown).collect::<Vec<_>>(),
     });
@@ -62,7 +65,8 @@ pub(crate) fn write(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[
     std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
 }
 
-fn print_growth(extent: &Extent, growth: &[Line]) {
+/// Prints how the cost grows.
+pub(crate) fn print_growth(extent: &Extent, growth: &[Line]) {
     println!("\n| What grows | Size | CPU µs | × first | Envoy MiB | B each | ready after s | a VM's ms | conflicts |");
     println!("|---|---|---|---|---|---|---|---|---|");
     for line in growth {
@@ -74,17 +78,18 @@ fn print_growth(extent: &Extent, growth: &[Line]) {
             cell(spread(&line.times_first), 2, false),
             line.rss_kib as f64 / 1024.0,
             line.bytes_each.map_or_else(String::new, |bytes| format!("{bytes:.0}")),
-            line.ready.as_secs_f64(),
-            line.vm.map_or_else(String::new, |vm| format!("{:.0}", vm.as_secs_f64() * 1e3)),
+            line.start.ready.as_secs_f64(),
+            line.start.vm.map_or_else(String::new, |vm| format!("{:.0}", vm.as_secs_f64() * 1e3)),
             line.conflicts.map_or_else(String::new, |conflicts| format!("{conflicts:.4}")),
         );
     }
     println!(
-        "\nHTTP/2, the key in the query. Medians of {} rounds of {} requests, (quartiles); \"×\" is the median of each round's ratio to the first \
+        "\nHTTP/2, the key in the query. Medians of {} rounds of {} requests, (quartiles); \"× first\" is the median of each round's ratio to the first \
          size. \"B each\": what Envoy's resident memory grows by, per thing more, with all its VMs (one worker: two). \"Ready after\": from the \
          start of Envoy until it serves, and \"a VM\": processor time of a worker until then, both above an empty configuration. \
          Conflicts: lost races per decision.",
-        extent.growth_rounds, extent.growth_requests
+        extent.growth_sets * extent.growth_rounds,
+        extent.growth_requests
     );
 }
 
@@ -96,8 +101,8 @@ fn grown(line: &Line) -> Value {
         "times_first": spread(&line.times_first),
         "rss_kib": line.rss_kib,
         "bytes_each": line.bytes_each,
-        "ready_s": line.ready.as_secs_f64(),
-        "vm_s": line.vm.map(|vm| vm.as_secs_f64()),
+        "ready_s": line.start.ready.as_secs_f64(),
+        "vm_s": line.start.vm.map(|vm| vm.as_secs_f64()),
         "conflicts_per_decision": line.conflicts,
         "cpu_us_by_round": line.cpu,
     })

@@ -120,8 +120,14 @@ fn allowance(name: &'static str, id: &'static str, module: Module, config: &str)
     Variant {
         without_key: 401,
         counter: counter(&["decision=.=allowed;", &format!("plan=.={id};")]),
-        ..bare(name, id, wasm(module, config.replace("ID", id)))
+        ..bare(name, id, wasm(module, json(&config.replace("ID", id))))
     }
+}
+
+/// The same as JSON.
+fn json(yaml: &str) -> String {
+    let value: serde_json::Value = serde_saphyr::from_str(yaml).expect("variants are YAML");
+    value.to_string()
 }
 
 fn wasm(module: Module, config: String) -> Filter {
