@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::arena::{self, SETTLED, turns};
 use crate::extent::Extent;
+use crate::figures::Spread;
 use crate::folder;
 use crate::load::{Load, Protocol};
 use crate::support::envoy::Envoy;
@@ -95,7 +96,11 @@ pub(crate) fn run(extent: &Extent) -> Vec<Line> {
         eprintln!("how cost grows: {}", question.what);
         let base = empty(question.sizes[0].module);
         let sets = (0..extent.growth_sets).map(|set| answer(&question, extent, base, set * extent.growth_rounds));
-        lines.extend(sets.reduce(merged).into_iter().flatten());
+        let answered = sets.reduce(merged).unwrap_or_default();
+        for line in answered.iter().filter(|line| !line.cpu.is_empty()) {
+            eprintln!("  {}: {:.1} µs a request", line.label, Spread::of(line.cpu.iter().copied()).median);
+        }
+        lines.extend(answered);
     }
     lines
 }
