@@ -40,7 +40,7 @@ fi
 
 # Under another name first, so that nobody ever reads half a module; and replaced only when it changed.
 new=$module.$$
-trap 'rm -f "$new"' EXIT
+trap 'rm -f "$new" "$new.small"' EXIT
 cp "$out/$triple/release/$package.wasm" "$new"
 how='as cargo makes it'
 if [[ $package == allowance ]]; then
@@ -49,11 +49,17 @@ if [[ $package == allowance ]]; then
 		proxy_on_context_create proxy_on_request_headers proxy_on_response_headers proxy_on_delete)
 	"${PYTHON:-python3}" .make/exports.py "$new" ${NAMES:+--names} "${exports[@]}"
 	how='unused exports removed, no wasm-opt'
-	# The same filter without it, only larger.
-	if command -v wasm-opt >/dev/null || .make/need.sh packages "wasm-opt makes the module smaller" "install binaryen" binaryen 2>target/log/wasm-opt.log; then
-		wasm-opt -O3 ${NAMES:+-g} --enable-bulk-memory --enable-sign-ext --enable-mutable-globals --enable-nontrapping-float-to-int \
-			--enable-reference-types --enable-multivalue "$new" -o "$new"
-		how="unused exports removed, $(wasm-opt --version)"
+	# The same filter without it, only larger. Where it could not be had before it is not asked for again.
+	log=target/log/wasm-opt.log
+	if command -v wasm-opt >/dev/null ||
+		{ [[ ! -e $log ]] && .make/need.sh packages "wasm-opt makes the module smaller" "install binaryen" binaryen 2>"$log"; }; then
+		if wasm-opt -O3 ${NAMES:+-g} --enable-bulk-memory --enable-sign-ext --enable-mutable-globals \
+			--enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue "$new" -o "$new.small" 2>"$log"; then
+			mv "$new.small" "$new"
+			how="unused exports removed, $(wasm-opt --version)"
+		else
+			how="unused exports removed, wasm-opt failed: $log"
+		fi
 	fi
 fi
 cmp -s "$new" "$module" || mv "$new" "$module"

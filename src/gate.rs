@@ -504,12 +504,8 @@ impl Passed {
         let Some((terms, standing, style)) = &self.0 else {
             return Vec::new();
         };
-        let mut groups = terms.fields(style, standing);
-        // A response that cannot be asked is left as it is: it may be stricter.
-        groups.retain(|group| match response.response_header(group.told_in) {
-            Ok(theirs) => theirs.is_none_or(|theirs| group.is_stricter(&theirs)),
-            Err(_) => false,
-        });
-        groups.into_iter().flat_map(|group| group.fields).collect()
+        let groups = terms.fields(style, standing).into_iter();
+        let ours = groups.filter(|group| group.replaces(|name| response.response_header(name)));
+        ours.flat_map(|group| group.fields).collect()
     }
 }

@@ -112,11 +112,20 @@ impl Style {
 // === impl Group ===
 
 impl Group {
-    /// Whether it takes the place of what the upstream says, which is this.
+    /// Whether it takes the place of what the upstream says; `theirs` tells that of one field. Where the upstream has none of the fields, and
+    /// where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields without the one that counts,
+    /// or a response that cannot be asked.
     #[must_use]
-    pub fn is_stricter(&self, upstream: &[u8]) -> bool {
-        // What cannot be understood is to be ignored, also by the client.
-        (self.read)(upstream).is_none_or(|theirs| self.remaining < theirs)
+    pub fn replaces<E>(&self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) -> bool {
+        match theirs(self.told_in) {
+            // What cannot be understood is to be ignored, also by the client.
+            Ok(Some(left)) => (self.read)(&left).is_none_or(|theirs| self.remaining < theirs),
+            Ok(None) => {
+                let mut others = self.fields.iter().filter(|(name, _)| *name != self.told_in);
+                others.all(|(name, _)| matches!(theirs(name), Ok(None)))
+            }
+            Err(_) => false,
+        }
     }
 }
 

@@ -105,6 +105,20 @@ pub enum Found {
     Ambiguous,
 }
 
+impl Source {
+    /// Where callers are to put their key; `None` for what is not for them to send.
+    #[must_use]
+    pub fn place(&self) -> Option<String> {
+        match self {
+            Self::Bearer(header) => Some(format!("\"{header}: Bearer <key>\"")),
+            Self::Header(header) => Some(format!("\"{header}: <key>\"")),
+            Self::Query(name) => Some(format!("query parameter \"{name}\"")),
+            Self::Cookie(name) => Some(format!("cookie \"{name}\"")),
+            Self::Metadata(_) => None,
+        }
+    }
+}
+
 impl Sources {
     /// Looks for the key with one read of the request's headers.
     ///

@@ -157,17 +157,7 @@ impl Refusal {
 }
 
 fn missing_key(sources: &[Source]) -> String {
-    let places: Vec<String> = sources
-        .iter()
-        .filter_map(|source| match source {
-            Source::Bearer(header) => Some(format!("\"{header}: Bearer <key>\"")),
-            Source::Header(header) => Some(format!("\"{header}: <key>\"")),
-            Source::Query(name) => Some(format!("query parameter \"{name}\"")),
-            Source::Cookie(name) => Some(format!("cookie \"{name}\"")),
-            // Not for callers to send.
-            Source::Metadata(_) => None,
-        })
-        .collect();
+    let places: Vec<String> = sources.iter().filter_map(Source::place).collect();
     if places.is_empty() {
         return "Missing API key.".to_owned();
     }

@@ -53,6 +53,13 @@ fn an_upstreams_own_fields_stay_unless_ours_are_stricter_and_never_come_twice() 
         assert_eq!(came, expected, "{r}");
         assert_eq!(all(&response, "x-ratelimit").len(), 3, "families are apart from each other");
     }
+    // A part of them cannot be compared with ours, and is not taken away.
+    for (part, family) in
+        [(("ratelimit-policy", "\"u\";q=1;w=60"), "ratelimit"), (("x-ratelimit-limit", "1"), "x-ratelimit")]
+    {
+        let envoy = upstream(&configuration, &[part]).start();
+        assert_eq!(all(&envoy.get("/", &[("x-api-key", "k")]), family), owned(&[part]));
+    }
     // Two lines are one list, and the stricter of them counts.
     let twice = [("ratelimit", "\"a\";r=100;t=1"), ("ratelimit", "\"b\";r=2;t=1")];
     let envoy = upstream(&configuration, &twice).start();
