@@ -2,45 +2,34 @@
 
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
-use crate::counter::Rule;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::headers::{Field, Style};
+use crate::ledger::{Account, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome as Charged};
 use crate::memo::Memo;
-use crate::metrics::{Meters, Metric, Metrics, NONE, Outcome, Reason, Registry};
+use crate::metrics::{Metric, Metrics, NONE, Outcome, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
-use crate::record::{CounterId, Record};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
 use crate::request::{Head, Request};
 use crate::rule::{self, Applied, Charging};
 use crate::store::{self, HostError, SharedData, StoreError};
-use crate::table::{self, Charge};
-use crate::terms::{Base, Book, Terms};
+use crate::terms::{Book, Terms};
 use crate::window::Timestamp;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 /// What the gate needs of the proxy while it looks at one request.
-pub trait Host: Head + SharedData + Metrics {
-    /// The current time.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    fn now(&self) -> Result<Timestamp, HostError>;
-}
+pub trait Host: Head + SharedData + Metrics + Clock {}
+
+impl<H: Head + SharedData + Metrics + Clock> Host for H {}
 
 /// An opened configuration: decides requests.
 #[derive(Debug)]
 pub struct Gate {
     config: Config,
-    namespace: Namespace,
+    ledger: Ledger,
     memo: Memo,
-    book: Book,
-    /// How every counter of this configuration counts.
-    rules: HashMap<CounterId, Rule>,
-    meters: Meters,
     /// By consumer's index; empty unless the configuration asks for them.
     consumers: Vec<[(Outcome, Metric); 4]>,
 }
@@ -76,34 +65,6 @@ pub trait Response {
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
 }
 
-/// One record and what it is charged under.
-struct Account {
-    terms: Rc<Terms>,
-    place: Place,
-}
-
-/// Where a record is.
-enum Place {
-    /// In a value of its own.
-    Own(Vec<u8>),
-    /// In the table.
-    Table {
-        /// The hash of who it is.
-        hash: u64,
-        /// Every counter it can ever have.
-        counters: Rc<[CounterId]>,
-    },
-}
-
-/// Whether a decision takes effect.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// It is stored.
-    Charge,
-    /// It only tells what it would be.
-    Look,
-}
-
 // === impl Gate ===
 
 impl Gate {
@@ -128,24 +89,15 @@ impl Gate {
             .map(|consumer| outcomes.map(|outcome| (outcome, registry.consumer(host, &consumer.name, outcome))))
             .collect();
         let book = Book::new(&config, registry, host);
-        let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
-        let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
-        let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
-        let mut rules: HashMap<CounterId, Rule> = HashMap::new();
-        for limit in of_plans.chain(of_consumers).chain(of_rules) {
-            // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
-            let rule = rules.entry(limit.id).or_insert(limit.rule);
-            rule.max = rule.max.min(limit.rule.max);
-            rule.burst = rule.burst.min(limit.rule.burst);
-        }
         let memo = Memo::for_keys(config.consumers.keys());
-        Ok(Self { config, namespace, memo, book, rules, meters, consumers })
+        let ledger = Ledger::new(&config, namespace, book, meters);
+        Ok(Self { config, ledger, memo, consumers })
     }
 
     /// The namespace it counts in.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
-        &self.namespace
+        self.ledger.namespace()
     }
 
     /// What to log once when this configuration is in force.
@@ -155,7 +107,7 @@ impl Gate {
         let (version, plans, consumers) = (env!("CARGO_PKG_VERSION"), plans.len(), consumers.consumers().len());
         let text = format!("allowance {version}: namespace {namespace}, plans: {plans}, consumers: {consumers}");
         let mut lines = vec![(log::Level::Info, text)];
-        let in_force = self.namespace.geometry();
+        let in_force = self.namespace().geometry();
         if in_force != *geometry {
             let (kept, asked) = (in_force.keys(), geometry.keys());
             let text =
@@ -184,7 +136,7 @@ impl Gate {
             return Ok(self.pass_exempt(request));
         };
         let refusal =
-            match caller::identify(&self.config, &self.namespace, &self.memo, request).map_err(StoreError::Host)? {
+            match caller::identify(&self.config, self.namespace(), &self.memo, request).map_err(StoreError::Host)? {
                 Who::Caller(caller) => return self.charge(request, &caller, &charging),
                 Who::Preflight => return Ok(self.pass_exempt(request)),
                 Who::Missing | Who::Empty => Refusal::MissingKey,
@@ -205,25 +157,25 @@ impl Gate {
         charging: &Charging,
     ) -> Result<Verdict, StoreError> {
         let (host, cost) = (request.host(), charging.cost);
-        let Some((account, guard)) = self.accounts(caller, charging) else {
+        let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
         };
         if let Caller::Unlisted { unknown_plan: true, .. } = caller {
-            count(host, self.meters.errors(Reason::UnknownPlan));
+            host.count(self.ledger.meters().errors(Reason::UnknownPlan));
         }
         let now = match (account.terms.limits.is_empty(), &guard) {
             (true, None) => Timestamp::default(),
             _ => host.now().map_err(StoreError::Host)?,
         };
         let Some(guard) = guard else {
-            let charged = self.decide(host, &account, cost, now, Mode::Charge)?;
+            let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge)?;
             return Ok(self.conclude(request, caller, &account, &charged, None, (cost, now)));
         };
-        let address = self.decide(host, &guard, cost, now, Mode::Charge)?;
+        let address = self.ledger.decide(host, &guard, cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
             // The key's own limits may take longer: then these are what the caller has to wait for.
-            let own = self.decide(host, &account, cost, now, Mode::Look)?;
+            let own = self.ledger.decide(host, &account, cost, now, Mode::Look)?;
             return Ok(match own.decision {
                 Decision::Denied { wait, .. } if limiter::longer(wait, address_wait) => {
                     self.conclude(request, caller, &account, &own, None, (cost, now))
@@ -231,125 +183,12 @@ impl Gate {
                 _ => self.conclude(request, caller, &guard, &address, None, (cost, now)),
             });
         }
-        let charged = self.decide(host, &account, cost, now, Mode::Charge);
+        let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge);
         if !matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. })) {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
-            let _ = self.give_back(host, &guard, &address, cost, now);
+            let _ = self.ledger.refund(host, &guard, &address, cost, now);
         }
         Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), (cost, now)))
-    }
-
-    /// Where the caller's record is and what it is charged under, and the same for its address.
-    fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Account, Option<Account>)> {
-        match caller {
-            Caller::Listed { index, consumer, .. } => {
-                let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
-                let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((Account { terms: self.book.terms(base, charging)?, place }, None))
-            }
-            Caller::Unlisted { hash, plan, guard, .. } => {
-                let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
-                let guard = match *guard {
-                    Some((hash, plan)) => {
-                        let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        (!terms.limits.is_empty()).then_some(Account { terms, place: place(hash, plan) })
-                    }
-                    None => None,
-                };
-                let terms = self.book.terms(Base::Plan(*plan), charging)?;
-                Some((Account { terms, place: place(*hash, *plan) }, guard))
-            }
-        }
-    }
-
-    /// Decides one record, and charges it if the mode is such.
-    fn decide(
-        &self,
-        host: &impl Host,
-        account: &Account,
-        cost: u64,
-        now: Timestamp,
-        mode: Mode,
-    ) -> Result<Charged, StoreError> {
-        let Account { terms, place } = account;
-        if terms.limits.is_empty() {
-            let decision = Decision::Allowed { tightest: None, shadow_denied: None };
-            return Ok(Charged { decision, record: None, overfull: false, set_back: false, uncharged: Vec::new() });
-        }
-        // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
-        let later = || host.now().ok().filter(|later| *later > now);
-        let rule = |id| self.rules.get(&id).copied();
-        let (charged, malformed, conflicts) = match place {
-            Place::Own(key) => {
-                let changed = store::change(host, key, |bytes| {
-                    let (record, malformed) = match Record::decode(bytes) {
-                        Ok(record) => (record.refreshed(&rule), false),
-                        Err(_) => (Record::default(), true),
-                    };
-                    let mut charged = limiter::decide(&record, &terms.limits, cost, now);
-                    if let Some(later) = charged.set_back.then(later).flatten() {
-                        charged = limiter::decide(&record, &terms.limits, cost, later);
-                    }
-                    let stored = charged.record.take().filter(|_| mode == Mode::Charge);
-                    (stored, (charged, malformed))
-                })?;
-                (changed.answer.0, changed.answer.1, changed.conflicts)
-            }
-            Place::Table { hash, counters } => {
-                let charge = Charge { hash: *hash, limits: &terms.limits, cost, counters };
-                let ways = self.namespace.geometry().ways;
-                let changed = store::change(host, &self.namespace.set(*hash), |set| {
-                    let mut decided = table::decide(set, ways, &charge, &rule, now);
-                    if let Some(later) = decided.1.outcome.set_back.then(later).flatten() {
-                        decided = table::decide(set, ways, &charge, &rule, later);
-                    }
-                    let (stored, outcome) = decided;
-                    (stored.filter(|_| mode == Mode::Charge), outcome)
-                })?;
-                let (outcome, conflicts) = (changed.answer, changed.conflicts);
-                if mode == Mode::Charge {
-                    self.count_table(host, &outcome);
-                }
-                (outcome.outcome, outcome.malformed, conflicts)
-            }
-        };
-        add(host, self.meters.conflicts, conflicts);
-        add(host, self.meters.errors(Reason::Record), u32::from(malformed));
-        add(host, self.meters.errors(Reason::RecordFull), u32::from(charged.overfull));
-        Ok(charged)
-    }
-
-    fn count_table(&self, host: &impl Metrics, outcome: &table::TableOutcome) {
-        let denied = matches!(outcome.outcome.decision, Decision::Denied { .. });
-        let change = i64::from(outcome.added)
-            .saturating_sub(i64::from(outcome.expired))
-            .saturating_sub(i64::from(outcome.evicted));
-        if let Some(gauge) = self.meters.tracked_keys.filter(|_| change != 0) {
-            host.add(gauge, change);
-        }
-        add(host, self.meters.evictions, outcome.evicted);
-        add(host, self.meters.floor_denied, u32::from(outcome.newcomer && denied));
-    }
-
-    /// Takes back what an address was charged.
-    fn give_back(
-        &self,
-        host: &impl Host,
-        guard: &Account,
-        charged: &Charged,
-        cost: u64,
-        charged_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let Account { terms, place: Place::Table { hash, counters } } = guard else {
-            return Ok(());
-        };
-        let charge = Charge { hash: *hash, limits: &terms.limits, cost, counters };
-        let now = host.now().map_err(StoreError::Host)?;
-        let changed = store::change(host, &self.namespace.set(*hash), |set| {
-            (table::refund(set, &charge, &charged.uncharged, charged_at, now), ())
-        })?;
-        add(host, self.meters.conflicts, changed.conflicts);
-        Ok(())
     }
 
     /// Counts the decision, and says what happens.
@@ -377,7 +216,7 @@ impl Gate {
                 None => (Outcome::Allowed, terms, None),
             },
         };
-        count(host, limit.map_or(by.allowed, |limit| by.refused.get(limit).copied().flatten()));
+        host.count(limit.map_or(by.allowed, |limit| by.refused.get(limit).copied().flatten()));
         if let Caller::Listed { index, .. } = caller {
             self.count_consumer(host, *index, outcome);
         }
@@ -397,7 +236,7 @@ impl Gate {
             Decision::Denied { standing, wait } => {
                 let asked = Self::asked(request);
                 let form = self.form(&asked);
-                let (denial, told) = (&self.config.denial, caller.told(&self.namespace));
+                let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
                 let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
                 let partition = self.partition(caller);
                 let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
@@ -409,7 +248,7 @@ impl Gate {
     }
 
     fn pass_exempt(&self, request: &Request<'_, impl Host>) -> Verdict {
-        count(request.host(), self.meters.requests(Outcome::Exempt));
+        request.host().count(self.ledger.meters().requests(Outcome::Exempt));
         Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Exempt) }
     }
 
@@ -420,7 +259,7 @@ impl Gate {
             Refusal::ConsumerDisabled | Refusal::KeyDisabled => Outcome::Disabled,
             Refusal::Unavailable => Outcome::Error,
         };
-        count(request.host(), self.meters.requests(outcome));
+        request.host().count(self.ledger.meters().requests(outcome));
         let asked = Self::asked(request);
         let reply = Reply::refusal(refusal, &self.config, self.form(&asked));
         Verdict { action: Action::Refuse(reply), note: self.note_without_caller(outcome) }
@@ -434,14 +273,14 @@ impl Gate {
                 Reason::Host
             }
             StoreError::Contended => {
-                add(request.host(), self.meters.conflicts, store::ATTEMPTS);
+                request.host().add_to(self.ledger.meters().conflicts, store::ATTEMPTS);
                 Reason::Contention
             }
         };
-        count(request.host(), self.meters.errors(reason));
+        request.host().count(self.ledger.meters().errors(reason));
         match (reason, self.config.failure_mode) {
             (Reason::Host, FailureMode::Allow) => {
-                count(request.host(), self.meters.requests(Outcome::Error));
+                request.host().count(self.ledger.meters().requests(Outcome::Error));
                 Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Error) }
             }
             _ => self.refuse(request, Refusal::Unavailable),
@@ -469,7 +308,7 @@ impl Gate {
 
     /// The caller's partition key, where it is told.
     fn partition(&self, caller: &Caller<'_>) -> Option<u64> {
-        self.config.partition_key.then(|| caller.partition(&self.namespace))
+        self.config.partition_key.then(|| caller.partition(self.namespace()))
     }
 
     fn note_without_caller(&self, outcome: Outcome) -> Option<String> {
@@ -480,18 +319,8 @@ impl Gate {
     fn count_consumer(&self, host: &impl Metrics, index: usize, outcome: Outcome) {
         let metrics = self.consumers.get(index).and_then(|metrics| metrics.iter().find(|(of, _)| *of == outcome));
         if let Some((_, metric)) = metrics {
-            count(host, *metric);
+            host.count(*metric);
         }
-    }
-}
-
-fn count(host: &impl Metrics, metric: Metric) {
-    add(host, metric, 1);
-}
-
-fn add(host: &impl Metrics, metric: Metric, by: u32) {
-    if let Some(metric) = metric.filter(|_| by > 0) {
-        host.add(metric, by.into());
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The imports are declared here because the SDK panics on every status it does not expect, and a panic takes the whole VM down.
 
-use crate::gate::{Host, Response};
+use crate::gate::Response;
+use crate::ledger::Clock;
 use crate::metrics::{Metric, MetricId, Metrics};
 use crate::reply::Reply;
 use crate::request::{Head, Headers};
@@ -55,7 +56,7 @@ impl Proxy {
     }
 }
 
-impl Host for Proxy {
+impl Clock for Proxy {
     fn now(&self) -> Result<Timestamp, HostError> {
         raw::now().map(Timestamp)
     }

@@ -15,13 +15,13 @@
 //!   [`plan`]: limits. [`terms`]: what this caller's request is charged under.
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
-//! * [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
+//! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
 //! * [`counter`]: the rules of counting. [`window`]: time.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
 //!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
-//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`gate::Host`], [`gate::Response`]) over
+//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`ledger::Clock`], [`gate::Response`]) over
 //! host calls. It and [`filter`] are all that knows the proxy; the rest is a pure core with time as an argument, and tests natively.
 //!
 //! # Guarantees
@@ -48,6 +48,7 @@ pub mod headers;
 mod host;
 mod index;
 pub mod key;
+pub mod ledger;
 pub mod limiter;
 pub mod memo;
 pub mod metrics;

@@ -24,6 +24,18 @@ pub trait Metrics {
     /// Adds to a counter or a gauge; to a gauge also less than nothing.
     fn add(&self, metric: MetricId, by: i64);
 
+    /// Counts one more, if there is such a counter.
+    fn count(&self, metric: Metric) {
+        self.add_to(metric, 1);
+    }
+
+    /// Adds to a counter, if there is one and anything to add.
+    fn add_to(&self, metric: Metric, by: u32) {
+        if let Some(metric) = metric.filter(|_| by > 0) {
+            self.add(metric, by.into());
+        }
+    }
+
     /// Sets a gauge.
     fn set_gauge(&self, metric: MetricId, value: u64);
 }

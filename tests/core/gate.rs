@@ -2,7 +2,8 @@
 
 use crate::strategies::SECOND;
 use allowance::config::Config;
-use allowance::gate::{Action, Gate, Host};
+use allowance::gate::{Action, Gate};
+use allowance::ledger::Clock;
 use allowance::metrics::{Metric, MetricId, Metrics};
 use allowance::request::{Head, Headers};
 use allowance::store::memory::Memory;
@@ -83,7 +84,7 @@ impl Proxy {
     }
 }
 
-impl Host for Proxy {
+impl Clock for Proxy {
     fn now(&self) -> Result<Timestamp, HostError> {
         if self.stopped.get() {
             return Err(HostError { call: "get_current_time_nanoseconds", status: 10 });

@@ -14,6 +14,7 @@ mod counting;
 mod dialects;
 mod gate;
 mod keys;
+mod ledger;
 mod records;
 mod strategies;
 mod table;

@@ -1,0 +1,41 @@
+//! The ledger: charged and given back alike, wherever a record is.
+
+use crate::gate::Proxy;
+use allowance::caller::Caller;
+use allowance::config::Config;
+use allowance::decision::Decision;
+use allowance::ledger::{Account, Clock, Ledger, Mode};
+use allowance::metrics::Registry;
+use allowance::namespace::{Kind, Namespace};
+use allowance::rule::Charging;
+use allowance::terms::Book;
+
+const CONFIGURATION: &str = r#"{"unlisted": {"plan": "five"}, "plans": {"five": {"limits": [{"requests": 5, "per": "day"}]}},
+    "consumers": [{"name": "acme", "plan": "five", "keys": ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}]}"#;
+
+#[test]
+fn what_was_charged_is_given_back_to_a_listed_consumer_and_to_a_key_in_the_table() {
+    let host = Proxy::new();
+    let config = Config::parse(CONFIGURATION.as_bytes()).unwrap();
+    let namespace = Namespace::open(&host, &config.namespace, config.geometry, || Some([7; 16])).unwrap();
+    let mut registry = Registry::default();
+    let meters = registry.meters(&host, &config.namespace);
+    let ledger = Ledger::new(&config, namespace, Book::new(&config, registry, &host), meters);
+    let now = host.now().unwrap();
+    let remaining = |account: &Account| match ledger.decide(&host, account, 1, now, Mode::Look).unwrap().decision {
+        // A look tells what would be left.
+        Decision::Allowed { tightest: Some(standing), .. } => standing.remaining + 1,
+        decision => panic!("{decision:?}"),
+    };
+    let (index, consumer) = config.consumers.by_name(b"acme").unwrap();
+    let listed = Caller::Listed { index, consumer, key: None };
+    let unlisted = Caller::Unlisted { kind: Kind::Key, hash: 42, plan: 0, guard: None, unknown_plan: false };
+    for caller in [listed, unlisted] {
+        let (account, _) = ledger.accounts(&caller, &Charging::default()).unwrap();
+        ledger.decide(&host, &account, 1, now, Mode::Charge).unwrap(); // 1 of 5 used
+        let charged = ledger.decide(&host, &account, 3, now, Mode::Charge).unwrap(); // 4 of 5 used
+        assert_eq!(remaining(&account), 1, "{caller}");
+        ledger.refund(&host, &account, &charged, 3, now).unwrap(); // 1 of 5 used
+        assert_eq!(remaining(&account), 4, "{caller}");
+    }
+}
