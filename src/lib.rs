@@ -19,6 +19,7 @@
 //! * [`counter`]: the rules of counting. [`window`]: time.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
 //!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
+//! * [`usage`]: the tokens that a response says it took.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
 //! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`ledger::Clock`], [`gate::Response`]) over
@@ -64,6 +65,7 @@ pub mod store;
 pub mod table;
 pub mod template;
 pub mod terms;
+pub mod usage;
 pub mod window;
 
 #[cfg(target_arch = "wasm32")]
