@@ -36,6 +36,7 @@
 //! * Nothing a client sends can take the module down, and no key, nor its plain hash, leaves memory.
 
 pub mod address;
+pub mod ask;
 pub mod base64;
 pub mod caller;
 pub mod config;

@@ -9,6 +9,7 @@
     reason = "a test that meets the unexpected may panic; that is what it is for"
 )]
 
+mod ask;
 mod clock;
 mod counting;
 mod dialects;
