@@ -47,6 +47,7 @@ pub mod dialect;
 pub mod filter;
 pub mod gate;
 pub mod headers;
+pub mod holding;
 mod host;
 mod index;
 pub mod key;
