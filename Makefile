@@ -8,12 +8,13 @@ ENVOY_VERSION ?= 1.40.0
 ENVOY         ?=
 
 MODULE   := target/allowance.wasm
+LLM      := target/allowance-llm.wasm
 CRASHING := target/allowance-crash.wasm
 
 # What tests are given: Envoy, the modules, packages for Python clients, and the official SDKs for Python and Node.
 PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && \
 	ALLOWANCE_NODE=$$(.make/node.sh) && export ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE \
-	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
+	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_LLM_WASM="$(CURDIR)/$(LLM)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
 # What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
 EMPTY           := target/bench/empty.wasm
@@ -30,8 +31,9 @@ unexport MAKEFLAGS MFLAGS
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-build: ## Build the filter: target/allowance.wasm
+build: ## Build the filter: target/allowance.wasm, and target/allowance-llm.wasm with limits in tokens
 	@.make/build.sh $(MODULE) $(CARGO)
+	@FEATURES=llm .make/build.sh $(LLM) $(CARGO)
 
 envoy: ## Fetch Envoy if need be and print its path
 	@.make/envoy.sh
@@ -66,7 +68,7 @@ compared:
 
 # For tests only: a module that a header can crash; with names, of which Envoy makes a backtrace.
 $(CRASHING): build
-	@NAMES=1 FEATURES=crash .make/build.sh $(CRASHING) $(CARGO)
+	@NAMES=1 FEATURES=crash,llm .make/build.sh $(CRASHING) $(CARGO)
 
 clean: ## Remove everything built and downloaded
 	rm -rf target

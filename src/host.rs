@@ -23,6 +23,8 @@ const CAS_MISMATCH: u32 = 8;
 // proxy_header_map_type_t, proxy_metric_type_t
 const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
+#[cfg(feature = "llm")]
+const REQUEST_STREAM: u32 = 0; // proxy_stream_type_t
 const COUNTER: u32 = 0;
 const GAUGE: u32 = 1;
 
@@ -54,6 +56,58 @@ impl Proxy {
         getrandom::fill(&mut bytes).ok()?;
         Some(bytes)
     }
+}
+
+/// What only streams with bodies need.
+#[cfg(feature = "llm")]
+impl Proxy {
+    /// Bytes of the body at hand, from `start`, at most `length`.
+    pub(crate) fn body(self, body: Body, start: usize, length: usize) -> Result<Vec<u8>, HostError> {
+        raw::buffer(body as u32, start, length)
+    }
+
+    /// Puts other bytes in place of the whole body at hand.
+    pub(crate) fn replace_body(self, body: Body, bytes: &[u8]) -> Result<(), HostError> {
+        raw::set_buffer(body as u32, bytes)
+    }
+
+    /// Sets a header of the request that is held, in place of any of its name. The proxy chooses the route anew then.
+    pub(crate) fn set_request_header(self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::replace_header(REQUEST_HEADERS, name, value)
+    }
+
+    /// Whether the request that is held has such a header.
+    pub(crate) fn has_request_header(self, name: &str) -> Result<bool, HostError> {
+        Ok(raw::header(REQUEST_HEADERS, name)?.is_some())
+    }
+
+    /// A header of the response, its first value.
+    pub(crate) fn response_value(self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        raw::header(RESPONSE_HEADERS, name)
+    }
+
+    /// Acts for another context from here on: a stream, or the root. Refused where that is gone; then nothing must be done for it.
+    pub(crate) fn act_for(self, context: u32) -> Result<(), HostError> {
+        raw::set_effective_context(context)
+    }
+
+    /// Lets a request go on that was held.
+    pub(crate) fn resume_request(self) -> Result<(), HostError> {
+        raw::continue_stream(REQUEST_STREAM)
+    }
+
+    /// How often the root's timer fires, in milliseconds; 0 stops it.
+    pub(crate) fn tick_every(self, milliseconds: u32) -> Result<(), HostError> {
+        raw::set_tick_period(milliseconds)
+    }
+}
+
+/// Which body: proxy_buffer_type_t.
+#[cfg(feature = "llm")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Body {
+    Request = 0,
+    Response = 1,
 }
 
 impl Clock for Proxy {
@@ -171,6 +225,22 @@ mod raw {
         fn proxy_increment_metric(id: u32, offset: i64) -> u32;
         fn proxy_record_metric(id: u32, value: u64) -> u32;
         fn proxy_set_property(path: *const u8, path_len: usize, value: *const u8, value_len: usize) -> u32;
+        #[cfg(feature = "llm")]
+        fn proxy_get_buffer_bytes(
+            buffer: u32,
+            start: usize,
+            length: usize,
+            value: *mut *mut u8,
+            value_len: *mut usize,
+        ) -> u32;
+        #[cfg(feature = "llm")]
+        fn proxy_set_buffer_bytes(buffer: u32, start: usize, length: usize, value: *const u8, value_len: usize) -> u32;
+        #[cfg(feature = "llm")]
+        fn proxy_set_effective_context(context: u32) -> u32;
+        #[cfg(feature = "llm")]
+        fn proxy_continue_stream(stream: u32) -> u32;
+        #[cfg(feature = "llm")]
+        fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         fn proxy_send_local_response(
             status: u32,
             details: *const u8,
@@ -293,6 +363,46 @@ mod raw {
         // SAFETY: path and value are read during the call.
         let status = unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
         check("set_property", status)
+    }
+
+    #[cfg(feature = "llm")]
+    pub(super) fn buffer(buffer: u32, start: usize, length: usize) -> Result<Vec<u8>, HostError> {
+        let (mut value, mut len) = (null_mut(), 0);
+        // SAFETY: the host writes a pointer and a length, or nothing where there are no bytes.
+        let status = unsafe { proxy_get_buffer_bytes(buffer, start, length, &raw mut value, &raw mut len) };
+        if status == NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        check("get_buffer_bytes", status)?;
+        Ok(owned(value, len))
+    }
+
+    #[cfg(feature = "llm")]
+    pub(super) fn set_buffer(buffer: u32, bytes: &[u8]) -> Result<(), HostError> {
+        // SAFETY: the bytes are read during the call. All there are of the buffer are replaced.
+        let status = unsafe { proxy_set_buffer_bytes(buffer, 0, usize::MAX, bytes.as_ptr(), bytes.len()) };
+        check("set_buffer_bytes", status)
+    }
+
+    #[cfg(feature = "llm")]
+    pub(super) fn set_effective_context(context: u32) -> Result<(), HostError> {
+        // SAFETY: numbers only.
+        let status = unsafe { proxy_set_effective_context(context) };
+        check("set_effective_context", status)
+    }
+
+    #[cfg(feature = "llm")]
+    pub(super) fn continue_stream(stream: u32) -> Result<(), HostError> {
+        // SAFETY: numbers only.
+        let status = unsafe { proxy_continue_stream(stream) };
+        check("continue_stream", status)
+    }
+
+    #[cfg(feature = "llm")]
+    pub(super) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+        // SAFETY: numbers only.
+        let status = unsafe { proxy_set_tick_period_milliseconds(milliseconds) };
+        check("set_tick_period_milliseconds", status)
     }
 
     pub(super) fn send_local_response(
