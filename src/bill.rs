@@ -1,0 +1,161 @@
+//! Bills: what a request that passed still owes, until its response is through.
+//!
+//! A bill is opened when a request is admitted whose response takes tokens that some limit counts, follows the response as it passes, and is closed
+//! once, however the stream ends: with what the response [reported](crate::usage), or an estimate of it, or with everything given back.
+
+use crate::ask::{Answer, Ask, Target};
+use crate::ledger::Account;
+use crate::reservation::Reservation;
+use crate::usage::{Dropper, Reader, Usage};
+use crate::window::Timestamp;
+
+/// What is owed.
+pub struct Bill {
+    /// Whose it is: the caller, and its address where that is charged, too.
+    pub(crate) charged: Vec<(Account, Reservation)>,
+    /// What was asked for, in tokens: input, and output at most.
+    asked: Asked,
+    response: Response,
+    /// The client did not ask for the usage that its stream is made to report.
+    unasked: bool,
+    dropper: Option<Dropper>,
+}
+
+/// What a request asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether an answer takes tokens, reported or not.
+    takes_tokens: bool,
+    /// Whether it is text.
+    text: bool,
+    /// Tokens of input, estimated.
+    input: u64,
+}
+
+/// How far a response has come.
+enum Response {
+    /// Nothing of it is there.
+    Awaited,
+    /// The upstream failed: everything is given back.
+    Failed,
+    /// Refused by the upstream, or without tokens.
+    Free,
+    /// It is read.
+    Read(Box<Reader>),
+}
+
+/// How a bill is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Everything is given back.
+    Refund,
+    /// So much was used.
+    Used {
+        /// What is charged.
+        usage: Usage,
+        /// Nobody reported it, or not all of it.
+        estimated: bool,
+    },
+    /// Nothing is known of it: everything that was reserved is used.
+    Unknown,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// By a request's body, if it could be read, and its head.
+    #[must_use]
+    pub fn new(ask: Option<&Ask>, target: &Target) -> Self {
+        Self {
+            takes_tokens: ask.map_or(target.answer != Answer::Free, |ask| ask.takes_tokens(target)),
+            text: target.answer == Answer::Text,
+            input: ask.map_or(0, Ask::input),
+        }
+    }
+}
+
+// === impl Bill ===
+
+impl Bill {
+    /// Of a request that was charged so.
+    #[must_use]
+    pub fn new(charged: Vec<(Account, Reservation)>, asked: Asked) -> Self {
+        Self { charged, asked, response: Response::Awaited, unasked: false, dropper: None }
+    }
+
+    /// The request's stream was made to report its usage, which the client did not ask for.
+    pub fn report_unasked(&mut self) {
+        self.unasked = true;
+    }
+
+    /// The response's head is there: its status, its type and what was done to it. `failed`: such a status gives back what was charged.
+    pub fn answered(&mut self, status: u16, failed: bool, content_type: &[u8], content_encoding: &[u8]) {
+        self.response = match status {
+            _ if failed => Response::Failed,
+            200..300 => Response::Read(Box::new(Reader::new(content_type, content_encoding))),
+            _ => Response::Free,
+        };
+        let plain = content_encoding.is_empty() || content_encoding.eq_ignore_ascii_case(b"identity");
+        let events = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
+        self.dropper = (self.unasked && plain && events && matches!(self.response, Response::Read(_))).then(Dropper::new);
+    }
+
+    /// Whether anything of the response's body matters.
+    #[must_use]
+    pub fn reads(&self) -> bool {
+        matches!(self.response, Response::Read(_))
+    }
+
+    /// Whether the client gets another body than the upstream sent: what [`Bill::read`] makes of it.
+    #[must_use]
+    pub fn drops(&self) -> bool {
+        self.dropper.is_some()
+    }
+
+    /// Reads on in the response, and appends what the client gets of it to `out`, where that is something else.
+    pub fn read(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if let Response::Read(reader) = &mut self.response {
+            reader.push(bytes);
+        }
+        if let Some(dropper) = &mut self.dropper {
+            dropper.push(bytes, out);
+        }
+    }
+
+    /// Appends what was held back, at the end of the response.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        if let Some(dropper) = &mut self.dropper {
+            dropper.finish(out);
+        }
+    }
+
+    /// From when on its reservations want to be renewed; `None` where nothing is reserved.
+    #[must_use]
+    pub fn renew_at(&self) -> Option<Timestamp> {
+        self.charged.iter().filter_map(|(_, reservation)| reservation.renew_at()).min()
+    }
+
+    /// What it comes to, as far as the response came.
+    #[must_use]
+    pub fn close(&mut self) -> Closed {
+        let Asked { takes_tokens, text, input } = self.asked;
+        let reader = match &mut self.response {
+            Response::Failed => return Closed::Refund,
+            Response::Free => return Closed::Used { usage: Usage::default(), estimated: false },
+            Response::Awaited if takes_tokens => return Closed::Unknown,
+            Response::Awaited => return Closed::Used { usage: Usage::default(), estimated: false },
+            Response::Read(reader) => reader,
+        };
+        let report = reader.finish();
+        if report.usage.is_some() {
+            return Closed::Used { usage: report.tokens(), estimated: report.estimated() };
+        }
+        match (takes_tokens, text, report.estimate) {
+            (false, ..) => Closed::Used { usage: Usage::default(), estimated: false },
+            // Of a text that never came nobody knows how long it was to be.
+            (true, true, 0) => Closed::Unknown,
+            (true, true, output) => Closed::Used { usage: Usage { input, output, ..Usage::default() }, estimated: true },
+            (true, false, _) => Closed::Used { usage: Usage { input, ..Usage::default() }, estimated: true },
+        }
+    }
+}
