@@ -192,6 +192,31 @@ impl Rule {
         }
     }
 
+    /// The counter with `units` more used, in the window that holds `charged_at`; in none any more where that is forgotten. A bucket forgets
+    /// nothing at once: it is charged now, so that nothing of it has drained before it was known.
+    #[must_use]
+    pub fn charge_at(&self, counter: Counter, units: u64, charged_at: Timestamp) -> Counter {
+        let (start, end) = self.window.bounds(charged_at);
+        match counter {
+            Counter::Fixed { start: own, .. } if start < own => counter,
+            Counter::Sliding { at, previous, current } => match self.window.bounds(at).0 {
+                own if own <= start => self.charge(counter, units),
+                own if own == end => Counter::Sliding { at, previous: previous.saturating_add(units), current },
+                _ => counter,
+            },
+            _ => self.charge(counter, units),
+        }
+    }
+
+    /// A time in the window that a charge at `now` goes to: `now`, or later where another worker has begun the next window.
+    #[must_use]
+    pub fn charged_at(&self, counter: &Counter, now: Timestamp) -> Timestamp {
+        match *counter {
+            Counter::Fixed { start: at, .. } | Counter::Sliding { at, .. } => at.max(now),
+            Counter::Bucket { .. } => now,
+        }
+    }
+
     /// The counter without `cost` units that were charged at `charged_at`, in the window that holds them now; forgotten ones are not given back,
     /// and never more than was charged.
     #[must_use]

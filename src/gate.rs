@@ -2,6 +2,7 @@
 
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
+use crate::cost::Cost;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::headers::{Field, Style};
@@ -156,7 +157,7 @@ impl Gate {
         caller: &Caller<'_>,
         charging: &Charging,
     ) -> Result<Verdict, StoreError> {
-        let (host, cost) = (request.host(), charging.cost);
+        let (host, cost) = (request.host(), Cost::requests(charging.cost));
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
@@ -169,13 +170,13 @@ impl Gate {
             _ => host.now().map_err(StoreError::Host)?,
         };
         let Some(guard) = guard else {
-            let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge)?;
+            let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge)?;
             return Ok(self.conclude(request, caller, &account, &charged, None, (cost, now)));
         };
-        let address = self.ledger.decide(host, &guard, cost, now, Mode::Charge)?;
+        let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
             // The key's own limits may take longer: then these are what the caller has to wait for.
-            let own = self.ledger.decide(host, &account, cost, now, Mode::Look)?;
+            let own = self.ledger.decide(host, &account, &cost, now, Mode::Look)?;
             return Ok(match own.decision {
                 Decision::Denied { wait, .. } if limiter::longer(wait, address_wait) => {
                     self.conclude(request, caller, &account, &own, None, (cost, now))
@@ -183,10 +184,10 @@ impl Gate {
                 _ => self.conclude(request, caller, &guard, &address, None, (cost, now)),
             });
         }
-        let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge);
+        let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
         if !matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. })) {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
-            let _ = self.ledger.refund(host, &guard, &address, cost, now);
+            let _ = host.now().map(|now| self.ledger.refund(host, &guard, &address.reservation, now));
         }
         Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), (cost, now)))
     }
@@ -199,7 +200,7 @@ impl Gate {
         account: &Account,
         charged: &Charged,
         address: Option<(&Account, &Charged)>,
-        (cost, now): (u64, Timestamp),
+        (cost, now): (Cost, Timestamp),
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
         // Of an allowed request, what its address would have been denied is told if the key has nothing to tell.
@@ -237,6 +238,7 @@ impl Gate {
                 let asked = Self::asked(request);
                 let form = self.form(&asked);
                 let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
+                let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
                 let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
                 let partition = self.partition(caller);
                 let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };

@@ -124,11 +124,7 @@ impl Book {
         for limit in of_rules.chain(of_plans.flat_map(|terms| &terms.limits)) {
             // A counter that two plans share is charged once, by the smaller numbers.
             match limits.iter_mut().find(|known| known.id == limit.id) {
-                Some(known) => {
-                    known.rule.max = known.rule.max.min(limit.rule.max);
-                    known.rule.burst = known.rule.burst.min(limit.rule.burst);
-                    known.shadow &= limit.shadow;
-                }
+                Some(known) => known.tighten(limit),
                 None => limits.push(limit.clone()),
             }
         }
@@ -158,6 +154,18 @@ impl Terms {
             refused: limits.iter().map(|limit| registry.known(refused(limit), plan, &limit.label)).collect(),
             limits,
         }
+    }
+
+    /// Whether any limit counts tokens: then the response's usage is wanted.
+    #[must_use]
+    pub fn counts_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.unit.tokens().is_some())
+    }
+
+    /// Whether any limit reserves tokens: then a bound of them is wanted before the request goes on.
+    #[must_use]
+    pub fn reserves_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.unit.tokens().is_some() && limit.reserve.is_some())
     }
 
     /// What callers are told as a limit's name.
