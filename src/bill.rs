@@ -22,8 +22,10 @@ pub struct Bill {
 }
 
 /// What a request asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
+    /// Whether what the response reports is charged: of a request without a body it is not, as that asks for what was charged before.
+    metered: bool,
     /// Whether an answer takes tokens, reported or not.
     takes_tokens: bool,
     /// Whether it is text.
@@ -67,6 +69,7 @@ impl Asked {
     #[must_use]
     pub fn new(ask: Option<&Ask>, target: &Target) -> Self {
         Self {
+            metered: true,
             takes_tokens: ask.map_or(target.answer != Answer::Free, |ask| ask.takes_tokens(target)),
             text: target.answer == Answer::Text,
             input: ask.map_or(0, Ask::input),
@@ -92,12 +95,13 @@ impl Bill {
     pub fn answered(&mut self, status: u16, failed: bool, content_type: &[u8], content_encoding: &[u8]) {
         self.response = match status {
             _ if failed => Response::Failed,
-            200..300 => Response::Read(Box::new(Reader::new(content_type, content_encoding))),
+            200..300 if self.asked.metered => Response::Read(Box::new(Reader::new(content_type, content_encoding))),
             _ => Response::Free,
         };
         let plain = content_encoding.is_empty() || content_encoding.eq_ignore_ascii_case(b"identity");
         let events = content_type.to_ascii_lowercase().starts_with(b"text/event-stream");
-        self.dropper = (self.unasked && plain && events && matches!(self.response, Response::Read(_))).then(Dropper::new);
+        self.dropper =
+            (self.unasked && plain && events && matches!(self.response, Response::Read(_))).then(Dropper::new);
     }
 
     /// Whether anything of the response's body matters.
@@ -138,7 +142,7 @@ impl Bill {
     /// What it comes to, as far as the response came.
     #[must_use]
     pub fn close(&mut self) -> Closed {
-        let Asked { takes_tokens, text, input } = self.asked;
+        let Asked { takes_tokens, text, input, .. } = self.asked;
         let reader = match &mut self.response {
             Response::Failed => return Closed::Refund,
             Response::Free => return Closed::Used { usage: Usage::default(), estimated: false },
@@ -154,7 +158,9 @@ impl Bill {
             (false, ..) => Closed::Used { usage: Usage::default(), estimated: false },
             // Of a text that never came nobody knows how long it was to be.
             (true, true, 0) => Closed::Unknown,
-            (true, true, output) => Closed::Used { usage: Usage { input, output, ..Usage::default() }, estimated: true },
+            (true, true, output) => {
+                Closed::Used { usage: Usage { input, output, ..Usage::default() }, estimated: true }
+            }
             (true, false, _) => Closed::Used { usage: Usage { input, ..Usage::default() }, estimated: true },
         }
     }

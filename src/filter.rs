@@ -1,8 +1,12 @@
 //! The filter: turns the proxy's callbacks into questions to the gate, and its verdicts into host actions. Decides nothing.
 
+#[cfg(feature = "llm")]
+mod bodies;
+
 use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
 use crate::host::Proxy;
+use crate::reply::Reply;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
@@ -10,6 +14,9 @@ use std::rc::Rc;
 
 /// Tells the SDK what to make for each configuration; called when the module is initialized.
 pub fn register() {
+    #[cfg(feature = "llm")]
+    proxy_wasm::set_root_context(|id| Box::new(Root { desk: Rc::new(bodies::Desk::new(id)), ..Root::default() }));
+    #[cfg(not(feature = "llm"))]
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }
 
@@ -17,12 +24,16 @@ pub fn register() {
 #[derive(Default)]
 struct Root {
     gate: Option<Rc<Gate>>,
+    #[cfg(feature = "llm")]
+    desk: Rc<bodies::Desk>,
 }
 
 /// One request.
 struct Request {
     gate: Option<Rc<Gate>>,
     passed: Passed,
+    #[cfg(feature = "llm")]
+    stream: bodies::Stream,
 }
 
 impl Context for Root {}
@@ -55,12 +66,26 @@ impl RootContext for Root {
                 log::log!(line.0, "{}", line.1);
             }
         }
+        #[cfg(feature = "llm")]
+        self.desk.tick_usually(gate.renewal_period());
         self.gate = Some(Rc::new(gate));
         true
     }
 
+    #[cfg(feature = "llm")]
+    fn on_tick(&mut self) {
+        if let Some(gate) = &self.gate {
+            self.desk.tick(gate);
+        }
+    }
+
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request { gate: self.gate.clone(), passed: Passed::default() }))
+        Some(Box::new(Request {
+            gate: self.gate.clone(),
+            passed: Passed::default(),
+            #[cfg(feature = "llm")]
+            stream: bodies::Stream::new(_id, self.desk.clone()),
+        }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -71,32 +96,80 @@ impl RootContext for Root {
 impl Context for Request {}
 
 impl HttpContext for Request {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
         // A filter that could not be configured is never given requests.
         let Some(gate) = &self.gate else {
             return Action::Continue;
         };
-        let Verdict { action, note } = gate.admit(&Proxy);
+        #[cfg(feature = "llm")]
+        let verdict = if _end { gate.admit(&Proxy) } else { gate.meet(&Proxy) };
+        #[cfg(not(feature = "llm"))]
+        let verdict = gate.admit(&Proxy);
+        let Verdict { action, note } = verdict;
         #[cfg(feature = "crash")]
         crash_if_asked();
-        if let Some(Err(error)) = note.map(|note| Proxy.note("allowance", &note)) {
-            log::debug!("the access log goes without: {error}");
-        }
+        leave(note);
         match action {
             gate::Action::Pass(passed) => {
                 self.passed = passed;
+                #[cfg(feature = "llm")]
+                self.stream.open(&mut self.passed);
                 Action::Continue
             }
             gate::Action::Refuse(reply) => {
-                if let Err(error) = Proxy.reply(&reply) {
-                    log::error!("a refused request waits for its timeout: {error}");
-                }
+                answer(&reply);
                 Action::Pause
             }
+            #[cfg(feature = "llm")]
+            gate::Action::Wait(waiting) => {
+                let decided = self.stream.wait(gate, waiting);
+                self.decided(decided)
+            }
+            #[cfg(not(feature = "llm"))]
+            gate::Action::Wait(_) => Action::Continue,
         }
     }
 
-    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+    #[cfg(feature = "llm")]
+    fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
+        let Some(gate) = &self.gate else {
+            return Action::Continue;
+        };
+        let decided = self.stream.request_body(gate, size, end);
+        self.decided(decided)
+    }
+
+    #[cfg(feature = "llm")]
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        let Some(gate) = &self.gate else {
+            return Action::Continue;
+        };
+        let decided = self.stream.request_trailers(gate);
+        self.decided(decided)
+    }
+
+    #[cfg(feature = "llm")]
+    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
+        if let Some(gate) = &self.gate {
+            self.stream.response_body(gate, size, end);
+        }
+        Action::Continue
+    }
+
+    #[cfg(feature = "llm")]
+    fn on_log(&mut self) {
+        if let Some(gate) = &self.gate {
+            self.stream.over(gate);
+        }
+    }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {
+        #[cfg(feature = "llm")]
+        if let Some(gate) = &self.gate
+            && let Some(passed) = self.stream.response_headers(gate, _end)
+        {
+            self.passed = passed;
+        }
         // Also called for the filter's own replies, which have nothing to add.
         for (name, value) in self.passed.fields(&Proxy) {
             if let Err(error) = Proxy.set_response_header(name, &value) {
@@ -104,6 +177,31 @@ impl HttpContext for Request {
             }
         }
         Action::Continue
+    }
+}
+
+#[cfg(feature = "llm")]
+impl Request {
+    /// What a body decided.
+    fn decided(&mut self, (action, passed): (Action, Option<Passed>)) -> Action {
+        if let Some(passed) = passed {
+            self.passed = passed;
+        }
+        action
+    }
+}
+
+/// Leaves what access logs can say.
+fn leave(note: Option<String>) {
+    if let Some(Err(error)) = note.map(|note| Proxy.note("allowance", &note)) {
+        log::debug!("the access log goes without: {error}");
+    }
+}
+
+/// Answers instead of the upstream.
+fn answer(reply: &Reply) {
+    if let Err(error) = Proxy.reply(reply) {
+        log::error!("a refused request waits for its timeout: {error}");
     }
 }
 

@@ -1,8 +1,10 @@
 //! The gate: the way of one request through the core, from its head to the verdict.
 
+use crate::ask::{Answer, Splice};
+use crate::bill::{Asked as Metered, Bill, Closed};
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
-use crate::cost::Cost;
+use crate::cost::{Cost, Estimate};
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::headers::{Field, Style};
@@ -14,11 +16,17 @@ use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
 use crate::request::{Head, Request};
+use crate::reservation::Reservation;
 use crate::rule::{self, Applied, Charging};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
+use crate::waiting::{Waiting, Whole};
 use crate::window::Timestamp;
 use std::rc::Rc;
+
+const MAX_BODY: u64 = 1 << 20;
+const DEFAULT_OUTPUT: u64 = 1024;
+const DEFAULT_INPUT: u64 = 1024;
 
 /// What the gate needs of the proxy while it looks at one request.
 pub trait Host: Head + SharedData + Metrics + Clock {}
@@ -36,7 +44,6 @@ pub struct Gate {
 }
 
 /// What happens to a request, and what the access log can say of it.
-#[derive(Clone, Debug)]
 pub struct Verdict {
     /// What happens.
     pub action: Action,
@@ -45,17 +52,36 @@ pub struct Verdict {
 }
 
 /// What happens to a request.
-#[derive(Clone, Debug)]
 pub enum Action {
     /// It goes on to the upstream.
     Pass(Passed),
     /// It is answered at once.
     Refuse(Reply),
+    /// Its body decides: see [`Gate::decide`].
+    Wait(Box<Waiting>),
 }
 
-/// What there is to say about a request that passed, on its response.
-#[derive(Clone, Debug, Default)]
-pub struct Passed(Option<(Rc<Terms>, Standing, Style)>);
+/// A request that passed.
+#[derive(Default)]
+pub struct Passed {
+    /// What there is to say about it on its response.
+    told: Option<(Rc<Terms>, Standing, Style)>,
+    /// What it still owes.
+    pub bill: Option<Box<Bill>>,
+    /// What to change in its body so that its stream reports usage, if the body can still be changed.
+    pub splice: Option<Splice>,
+}
+
+/// What is known of a request's body.
+#[derive(Clone, Copy)]
+enum Content<'w> {
+    /// There is none.
+    None,
+    /// It is still to come.
+    Coming,
+    /// It is there.
+    Whole(&'w Whole),
+}
 
 /// What there is to ask of an upstream's response.
 pub trait Response {
@@ -118,17 +144,33 @@ impl Gate {
         lines
     }
 
-    /// Decides a request. Exactly one decision is counted.
+    /// Decides a request without a body, or whose body does not matter. Exactly one decision is counted.
     #[must_use]
     pub fn admit(&self, host: &impl Host) -> Verdict {
-        let request = Request::new(host);
-        match self.try_admit(&request) {
+        self.admit_with(&Request::new(host), Content::None)
+    }
+
+    /// Decides a request by its head, unless its body decides: then nothing is decided, charged or counted yet.
+    #[must_use]
+    pub fn meet(&self, host: &impl Host) -> Verdict {
+        self.admit_with(&Request::new(host), Content::Coming)
+    }
+
+    /// Decides a request whose body is there, as far as it is read. Exactly one decision is counted.
+    #[must_use]
+    pub fn decide(&self, host: &impl Host, waiting: Waiting) -> Verdict {
+        let whole = waiting.whole();
+        self.admit_with(&Request::of(host, whole.headers.clone()), Content::Whole(&whole))
+    }
+
+    fn admit_with(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Verdict {
+        match self.try_admit(request, content) {
             Ok(verdict) => verdict,
-            Err(error) => self.undecided(&request, error),
+            Err(error) => self.undecided(request, error),
         }
     }
 
-    fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
+    fn try_admit(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Result<Verdict, StoreError> {
         let applied = match self.config.rules.as_slice() {
             [] => Applied::Charge(Charging::default()),
             rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
@@ -138,7 +180,7 @@ impl Gate {
         };
         let refusal =
             match caller::identify(&self.config, self.namespace(), &self.memo, request).map_err(StoreError::Host)? {
-                Who::Caller(caller) => return self.charge(request, &caller, &charging),
+                Who::Caller(caller) => return self.charge(request, &caller, &charging, content),
                 Who::Preflight => return Ok(self.pass_exempt(request)),
                 Who::Missing | Who::Empty => Refusal::MissingKey,
                 Who::Unknown => Refusal::InvalidKey,
@@ -156,12 +198,18 @@ impl Gate {
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
         charging: &Charging,
+        content: Content<'_>,
     ) -> Result<Verdict, StoreError> {
-        let (host, cost) = (request.host(), Cost::requests(charging.cost));
+        let host = request.host();
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
         };
+        let metered = account.terms.counts_tokens() || guard.as_ref().is_some_and(|guard| guard.terms.counts_tokens());
+        if matches!(content, Content::Coming) && metered {
+            return self.wait(request);
+        }
+        let cost = Cost { estimate: self.estimate(content), ..Cost::requests(charging.cost) };
         if let Caller::Unlisted { unknown_plan: true, .. } = caller {
             host.count(self.ledger.meters().errors(Reason::UnknownPlan));
         }
@@ -171,7 +219,12 @@ impl Gate {
         };
         let Some(guard) = guard else {
             let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge)?;
-            return Ok(self.conclude(request, caller, &account, &charged, None, (cost, now)));
+            let verdict = self.conclude(request, caller, &account, &charged, None, (cost, now));
+            return Ok(if metered {
+                Self::billed(verdict, content, vec![(account, charged.reservation)])
+            } else {
+                verdict
+            });
         };
         let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
@@ -189,7 +242,108 @@ impl Gate {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
             let _ = host.now().map(|now| self.ledger.refund(host, &guard, &address.reservation, now));
         }
-        Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), (cost, now)))
+        let charged = charged?;
+        let verdict = self.conclude(request, caller, &account, &charged, Some((&guard, &address)), (cost, now));
+        let both = || vec![(account, charged.reservation), (guard, address.reservation)];
+        Ok(if metered { Self::billed(verdict, content, both()) } else { verdict })
+    }
+
+    /// The body of this request decides.
+    fn wait(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
+        let headers = request.headers().map_err(StoreError::Host)?.clone();
+        Ok(Verdict { action: Action::Wait(Box::new(Waiting::new(headers, MAX_BODY))), note: None })
+    }
+
+    /// The most tokens that a request can take; `None` where it takes none.
+    fn estimate(&self, content: Content<'_>) -> Option<Estimate> {
+        let Content::Whole(Whole { target, ask, .. }) = content else {
+            return None;
+        };
+        match ask {
+            Some(ask) => ask
+                .takes_tokens(target)
+                .then(|| Estimate { input: ask.input(), output: ask.output(target, DEFAULT_OUTPUT) }),
+            None => {
+                (target.answer != Answer::Free).then_some(Estimate { input: DEFAULT_INPUT, output: DEFAULT_OUTPUT })
+            }
+        }
+    }
+
+    /// Opens the bill of a request that passed.
+    fn billed(mut verdict: Verdict, content: Content<'_>, charged: Vec<(Account, Reservation)>) -> Verdict {
+        if let Action::Pass(passed) = &mut verdict.action {
+            let metered = match content {
+                Content::Whole(whole) => Metered::new(whole.ask.as_ref(), &whole.target),
+                Content::None | Content::Coming => Metered::default(),
+            };
+            passed.bill = Some(Box::new(Bill::new(charged, metered)));
+            if let Content::Whole(Whole { target, ask: Some(ask), .. }) = content {
+                passed.splice = ask.splice(target).cloned();
+            }
+        }
+        verdict
+    }
+
+    /// The head of the response to a request that passed is there.
+    pub fn answered(&self, bill: &mut Bill, status: u16, content_type: &[u8], content_encoding: &[u8]) {
+        bill.answered(status, status >= 500, content_type, content_encoding);
+    }
+
+    /// Closes a bill: charges what the response took, or gives everything back. To be called once.
+    pub fn settle(&self, host: &impl Host, bill: &mut Bill) {
+        let closed = bill.close();
+        let Ok(now) = host.now() else {
+            host.count(self.ledger.meters().errors(Reason::Host));
+            return;
+        };
+        for (account, reservation) in bill.charged.drain(..) {
+            let settled = match closed {
+                Closed::Refund => self.ledger.refund(host, &account, &reservation, now),
+                Closed::Used { usage, .. } => self.ledger.settle(host, &account, reservation, Some(&usage), now),
+                Closed::Unknown => self.ledger.settle(host, &account, reservation, None, now),
+            };
+            self.count_lost(host, settled);
+        }
+    }
+
+    /// How often [`Gate::renew`] is to be asked for, in milliseconds; 0: never.
+    #[must_use]
+    pub fn renewal_period(&self) -> u32 {
+        15_000
+    }
+
+    /// A request's head had gone upstream before its body could decide.
+    pub fn count_late(&self, host: &impl Metrics) {
+        host.count(self.ledger.meters().late);
+    }
+
+    /// This host shows no body while a head waits: says so once, on whichever worker.
+    pub fn warn_hidden(&self, host: &impl SharedData) {
+        if self.namespace().announce(host, b"bodies are hidden") {
+            log::warn!(
+                "this proxy shows request bodies only after the head has gone upstream: limits in tokens are decided when the body is there, and bodies \
+                 are not changed; set allow_on_headers_stop_iteration where you can"
+            );
+        }
+    }
+
+    /// Holds on to what is reserved for a response that takes long, if it is time to.
+    pub fn renew(&self, host: &impl Host, bill: &mut Bill, now: Timestamp) {
+        for (account, reservation) in &mut bill.charged {
+            let renewed = self.ledger.renew(host, account, reservation, now);
+            self.count_lost(host, renewed);
+        }
+    }
+
+    fn count_lost(&self, host: &impl Metrics, changed: Result<(), StoreError>) {
+        match changed {
+            Ok(()) => {}
+            Err(StoreError::Host(error)) => {
+                log::debug!("a response is not charged: {error}");
+                host.count(self.ledger.meters().errors(Reason::Host));
+            }
+            Err(StoreError::Contended) => host.count(self.ledger.meters().errors(Reason::Contention)),
+        }
     }
 
     /// Counts the decision, and says what happens.
@@ -232,7 +386,8 @@ impl Gate {
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
-                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)))))
+                let told = told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)));
+                Action::Pass(Passed { told, ..Passed::default() })
             }
             Decision::Denied { standing, wait } => {
                 let asked = Self::asked(request);
@@ -332,7 +487,7 @@ impl Passed {
     /// The header fields to set on the response, in place of any of the same name.
     #[must_use]
     pub fn fields(&self, response: &impl Response) -> Vec<Field> {
-        let Some((terms, standing, style)) = &self.0 else {
+        let Some((terms, standing, style)) = &self.told else {
             return Vec::new();
         };
         let groups = terms.fields(style, standing).into_iter();

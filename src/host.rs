@@ -76,9 +76,18 @@ impl Proxy {
         raw::replace_header(REQUEST_HEADERS, name, value)
     }
 
-    /// Whether the request that is held has such a header.
-    pub(crate) fn has_request_header(self, name: &str) -> Result<bool, HostError> {
-        Ok(raw::header(REQUEST_HEADERS, name)?.is_some())
+    /// Its `content-length`, if it says one.
+    pub(crate) fn request_length(self) -> Result<Option<String>, HostError> {
+        let length = raw::header(REQUEST_HEADERS, "content-length")?;
+        Ok(length.map(|length| String::from_utf8_lossy(&length).into_owned()))
+    }
+
+    /// Makes the request ask for a response that is not compressed, if it asks for anything of that kind.
+    pub(crate) fn ask_for_plain(self) -> Result<(), HostError> {
+        match raw::header(REQUEST_HEADERS, "accept-encoding")? {
+            Some(_) => raw::replace_header(REQUEST_HEADERS, "accept-encoding", "identity"),
+            None => Ok(()),
+        }
     }
 
     /// A header of the response, its first value.

@@ -39,6 +39,7 @@
 pub mod address;
 pub mod ask;
 pub mod base64;
+pub mod bill;
 pub mod caller;
 pub mod config;
 pub mod consumer;
@@ -71,6 +72,7 @@ pub mod table;
 pub mod template;
 pub mod terms;
 pub mod usage;
+pub mod waiting;
 pub mod window;
 
 #[cfg(target_arch = "wasm32")]

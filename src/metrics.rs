@@ -141,6 +141,11 @@ impl Registry {
             requests: outcomes.map(|outcome| (outcome, self.requests(host, outcome, NONE, NONE))),
             conflicts: self.counter(host, "allowance_store_conflicts_total".to_owned()),
             evictions: self.counter(host, "allowance_evictions_total".to_owned()),
+            late: if cfg!(feature = "llm") {
+                self.counter(host, "allowance_late_decisions_total".to_owned())
+            } else {
+                None
+            },
             floor_denied: self.counter(host, "allowance_floor_denied_total".to_owned()),
             tracked_keys: host.gauge("allowance_tracked_keys"),
             geometry_kept: host.gauge(&format!("namespace=.={namespace};.;allowance_geometry_kept")),
@@ -164,6 +169,8 @@ pub struct Meters {
     pub conflicts: Metric,
     /// Records that had to make room for others.
     pub evictions: Metric,
+    /// Requests whose head had gone upstream before their body could decide.
+    pub late: Metric,
     /// Newcomers that their set's floor denied.
     pub floor_denied: Metric,
     /// Records in the table.

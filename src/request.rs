@@ -44,6 +44,11 @@ impl<'h, H: Head> Request<'h, H> {
         Self { host, headers: OnceCell::new() }
     }
 
+    /// A request whose headers are kept, since the host does not show them any more.
+    pub fn of(host: &'h H, headers: Headers) -> Self {
+        Self { host, headers: OnceCell::from(headers) }
+    }
+
     /// The host.
     pub fn host(&self) -> &'h H {
         self.host

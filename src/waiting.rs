@@ -38,7 +38,8 @@ impl Waiting {
         let compressed = headers
             .values("content-encoding")
             .any(|coding| !coding.is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity"));
-        let announced = headers.values("content-length").next().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+        let announced =
+            headers.values("content-length").next().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
         let unread = compressed || announced.is_some_and(|length: u64| length > max_body);
         Self { headers, target, body: Body::default(), max_body, unread }
     }

@@ -21,4 +21,5 @@ pub mod envoy;
 pub mod http;
 pub mod interleave;
 pub mod proxy;
+pub mod scripted;
 pub mod upstream;

@@ -27,7 +27,7 @@ mod wasi;
 
 pub use exchange::{Action, Call, Exchange, LocalReply, Log, LogLevel, Outcome};
 pub use headers::Headers;
-pub use instance::Instance;
+pub use instance::{Instance, Live};
 pub use metrics::{Kind, Metrics};
 pub use module::Module;
 pub use options::{Options, Refused, Trap};

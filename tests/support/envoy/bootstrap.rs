@@ -43,6 +43,7 @@ pub struct Builder {
     vm_id: String,
     module: Option<PathBuf>,
     ecds: bool,
+    holds_headers: bool,
     connection_manager: String,
     filters_before: String,
     filters_after: String,
@@ -73,6 +74,7 @@ impl Builder {
             vm_id,
             module: None,
             ecds: false,
+            holds_headers: false,
             connection_manager: String::new(),
             filters_before: String::new(),
             filters_after: String::new(),
@@ -132,6 +134,12 @@ impl Builder {
     /// An Envoy whose first configuration is refused starts all the same, and answers every request 500.
     pub fn ecds(mut self) -> Self {
         self.ecds = true;
+        self
+    }
+
+    /// The filter sees a request's body while its head waits (`allow_on_headers_stop_iteration`).
+    pub fn holds_headers(mut self) -> Self {
+        self.holds_headers = true;
         self
     }
 
@@ -285,10 +293,12 @@ stats_config:
     config:
       name: {name}
       failure_policy: {policy}
+      allow_on_headers_stop_iteration: {holds_headers}
       reload_config: {{backoff: {{base_interval: {seconds}.{fraction:09}s}}}}
       vm_config: {{vm_id: {vm_id:?}, runtime: envoy.wasm.runtime.v8, code: {{local: {{filename: {module:?}}}}}}}
 {configuration}"#,
             name = self.name,
+            holds_headers = self.holds_headers,
             // Some billionths of a second more change nothing but make the resource another one; see ecds_text.
             seconds = milliseconds / 1000,
             fraction = milliseconds % 1000 * 1_000_000 + version,

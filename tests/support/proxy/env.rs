@@ -24,6 +24,12 @@ pub(super) fn call(guest: &mut Guest<'_, '_>, name: &str, args: Args<'_>) -> Ans
             Ok(())
         }
         "proxy_get_buffer_bytes" => get_buffer(guest, args),
+        "proxy_set_buffer_bytes" => {
+            let bytes = guest.bytes(args.u32(3), args.u32(4))?;
+            guest.note(format!("{} bytes", bytes.len()));
+            let (start, length) = (args.u32(1) as usize, args.u32(2) as usize);
+            Ok(guest.state().replace_buffer(args.u32(0), start, length, bytes)?)
+        }
         "proxy_get_shared_data" => get_shared_data(guest, args),
         "proxy_set_shared_data" => set_shared_data(guest, args),
         "proxy_get_header_map_value" => get_header(guest, args),
@@ -70,13 +76,19 @@ pub(super) fn call(guest: &mut Guest<'_, '_>, name: &str, args: Args<'_>) -> Ans
         }
         "proxy_set_effective_context" => {
             let known = guest.state().contexts.contains(&args.u32(0));
+            guest.state().effective = args.u32(0);
             succeed(if known { Status::Ok } else { Status::BadArgument })
         }
         "proxy_get_status" => {
             guest.put_u32(args.u32(0), 0)?;
             guest.give(b"", args.u32(1), args.u32(2))
         }
-        "proxy_continue_stream" | "proxy_close_stream" | "proxy_done" => Ok(()),
+        "proxy_continue_stream" => {
+            let state = guest.state();
+            state.resumed.push(state.effective);
+            Ok(())
+        }
+        "proxy_close_stream" | "proxy_done" => Ok(()),
         _ => Err(Status::Unimplemented.into()),
     }
 }

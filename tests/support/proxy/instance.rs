@@ -1,5 +1,7 @@
 //! One worker's VM.
 
+mod streams;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +12,8 @@ use super::exchange::{Action, Exchange, Outcome};
 use super::options::{Options, Refused, Trap};
 use super::state::{Clock, OnCall, Phase, Seen, State, Stream};
 use super::{Call, Headers, LocalReply, Log, Metrics, Module, SharedData};
+
+pub use streams::Live;
 
 /// One VM with one root context that serves requests.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ impl Instance {
             memory: None,
             allocate: None,
             contexts: HashSet::new(),
+            effective: 0,
+            resumed: Vec::new(),
             metric_names: Vec::new(),
             tick_period_ms: 0,
             plugin_configuration: None,

@@ -90,6 +90,10 @@ pub(super) struct State {
     pub(super) memory: Option<Memory>,
     pub(super) allocate: Option<TypedFunc<u32, u32>>,
     pub(super) contexts: HashSet<u32>,
+    /// The context that the module chose to act for.
+    pub(super) effective: u32,
+    /// The contexts that it let go on.
+    pub(super) resumed: Vec<u32>,
     pub(super) metric_names: Vec<String>,
     pub(super) tick_period_ms: u32,
     /// Readable only while `proxy_on_configure` (`proxy_on_vm_start`) runs.
@@ -137,6 +141,22 @@ impl State {
             7 => self.plugin_configuration.as_deref(),
             _ => self.stream.body.as_ref().filter(|(number, _)| *number == buffer).map(|(_, bytes)| bytes.as_slice()),
         }
+    }
+
+    /// Puts other bytes in place of all that a buffer has; what Envoy lets a filter do.
+    pub(super) fn replace_buffer(
+        &mut self,
+        buffer: u32,
+        start: usize,
+        length: usize,
+        bytes: Vec<u8>,
+    ) -> Result<(), Status> {
+        let (_, old) = self.stream.body.as_mut().filter(|(number, _)| *number == buffer).ok_or(Status::NotFound)?;
+        if start != 0 || length < old.len() {
+            return Err(Status::BadArgument);
+        }
+        *old = bytes;
+        Ok(())
     }
 
     /// Keeps a log line if it is loud enough.
