@@ -14,7 +14,7 @@ use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
 use crate::request::{Head, Request};
-use crate::rule::{self, Applied, Charging};
+use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::window::Timestamp;
@@ -131,7 +131,7 @@ impl Gate {
     fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
         let applied = match self.config.rules.as_slice() {
             [] => Applied::Charge(Charging::default()),
-            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
+            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?, Model::None),
         };
         let Applied::Charge(charging) = applied else {
             return Ok(self.pass_exempt(request));
@@ -157,7 +157,8 @@ impl Gate {
         caller: &Caller<'_>,
         charging: &Charging,
     ) -> Result<Verdict, StoreError> {
-        let (host, cost) = (request.host(), Cost::requests(charging.cost));
+        let host = request.host();
+        let cost = Cost { token_cost: charging.token_cost, ..Cost::requests(charging.cost) };
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
@@ -296,7 +297,8 @@ impl Gate {
 
     /// How the request is answered if it is refused.
     fn form<'a>(&self, asked: &'a Asked<'a>) -> Form<'a> {
-        let format = rule::format(&self.config.rules, asked.headers()).unwrap_or(self.config.denial.format);
+        let format =
+            rule::format(&self.config.rules, asked.headers(), Model::None).unwrap_or(self.config.denial.format);
         Form { dialect: format.dialect(asked), asked }
     }
 
