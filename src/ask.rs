@@ -4,9 +4,6 @@ pub mod body;
 
 use crate::request::{Headers, percent_decode};
 
-/// Bytes of a body that are taken for one token of input: about what providers' tokenizers make of text in JSON.
-pub const BYTES_PER_TOKEN: u64 = 4;
-
 /// Bytes of an attachment that are taken for one token: images, sound and documents cost providers far fewer tokens than bytes.
 pub const ATTACHED_BYTES_PER_TOKEN: u64 = 64;
 
@@ -72,13 +69,6 @@ pub enum Answer {
 // === impl Ask ===
 
 impl Ask {
-    /// Tokens of input, estimated: a quarter of the body's bytes, a sixty-fourth of those that are attachments, rounded up.
-    #[must_use]
-    pub fn input(&self) -> u64 {
-        let text = self.size.saturating_sub(self.attached).div_ceil(BYTES_PER_TOKEN);
-        text.saturating_add(self.attached.div_ceil(ATTACHED_BYTES_PER_TOKEN))
-    }
-
     /// Tokens of output at most: the bound that the request sets, or else this one, for each answer.
     #[must_use]
     pub fn output(&self, target: &Target, otherwise: u64) -> u64 {

@@ -3,7 +3,6 @@
 //! A bill is opened when a request is admitted whose response takes tokens that some limit counts, follows the response as it passes, and is closed
 //! once, however the stream ends: with what the response [reported](crate::usage), or an estimate of it, or with everything given back.
 
-use crate::ask::{Answer, Ask, Target};
 use crate::ledger::Account;
 use crate::reservation::Reservation;
 use crate::usage::{Dropper, Reader, Usage};
@@ -25,13 +24,13 @@ pub struct Bill {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// Whether what the response reports is charged: of a request without a body it is not, as that asks for what was charged before.
-    metered: bool,
+    pub metered: bool,
     /// Whether an answer takes tokens, reported or not.
-    takes_tokens: bool,
+    pub takes_tokens: bool,
     /// Whether it is text.
-    text: bool,
+    pub text: bool,
     /// Tokens of input, estimated.
-    input: u64,
+    pub input: u64,
 }
 
 /// How far a response has come.
@@ -60,21 +59,6 @@ pub enum Closed {
     },
     /// Nothing is known of it: everything that was reserved is used.
     Unknown,
-}
-
-// === impl Asked ===
-
-impl Asked {
-    /// By a request's body, if it could be read, and its head.
-    #[must_use]
-    pub fn new(ask: Option<&Ask>, target: &Target) -> Self {
-        Self {
-            metered: true,
-            takes_tokens: ask.map_or(target.answer != Answer::Free, |ask| ask.takes_tokens(target)),
-            text: target.answer == Answer::Text,
-            input: ask.map_or(0, Ask::input),
-        }
-    }
 }
 
 // === impl Bill ===

@@ -7,6 +7,7 @@ mod callers;
 mod denial;
 mod document;
 mod language;
+mod llm;
 mod plans;
 mod reader;
 mod rules;
@@ -25,6 +26,7 @@ use crate::table::Geometry;
 use crate::template::Template;
 use document::Value;
 use language::{Configuration, FailureModeSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec};
+pub use llm::Llm;
 use plans::Everywhere;
 use reader::{Entries, Field};
 use std::fmt;
@@ -75,6 +77,8 @@ pub struct Config {
     pub consumer_metrics: bool,
     /// Whether every request leaves its decision for the access log, not denials alone.
     pub log_all: bool,
+    /// How requests and responses are read for models and tokens.
+    pub llm: Llm,
 }
 
 /// What keys and identities may do that no consumer lists.
@@ -185,7 +189,12 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         }
         spec.of.given().map_or(NonZeroU64::MIN, |of| of.0)
     });
-    let everywhere = Everywhere { shadow: from.shadow == Field::Given(true), share: share.unwrap_or(NonZeroU64::MIN) };
+    let llm = llm::llm(from.llm);
+    let everywhere = Everywhere {
+        shadow: from.shadow == Field::Given(true),
+        share: share.unwrap_or(NonZeroU64::MIN),
+        lifetime: llm.reservation,
+    };
     let plans: Vec<Plan> = match from.plans.given() {
         Some(Entries(entries)) => {
             entries.into_iter().map(|(name, spec)| plans::plan(name, spec, everywhere, mistakes)).collect()
@@ -214,6 +223,7 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         geometry: Geometry::for_keys(tracked),
         consumer_metrics: from.metrics.given().is_some_and(|spec| spec.consumers == Field::Given(true)),
         log_all: matches!(from.log, Field::Given(LogSpec::All)),
+        llm,
     };
     if mistakes.0.is_empty() {
         rules::check(&config, mistakes);

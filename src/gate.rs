@@ -1,6 +1,6 @@
 //! The gate: the way of one request through the core, from its head to the verdict.
 
-use crate::ask::{Answer, Splice};
+use crate::ask::{ATTACHED_BYTES_PER_TOKEN, Answer, Ask, Splice, Target};
 use crate::bill::{Asked as Metered, Bill, Closed};
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
@@ -15,18 +15,14 @@ use crate::metrics::{Metric, Metrics, NONE, Outcome, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
-use crate::request::{Head, Request};
+use crate::request::{Head, Headers, Request};
 use crate::reservation::Reservation;
-use crate::rule::{self, Applied, Charging};
+use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::waiting::{Waiting, Whole};
-use crate::window::Timestamp;
+use crate::window::{MILLISECOND, Timestamp};
 use std::rc::Rc;
-
-const MAX_BODY: u64 = 1 << 20;
-const DEFAULT_OUTPUT: u64 = 1024;
-const DEFAULT_INPUT: u64 = 1024;
 
 /// What the gate needs of the proxy while it looks at one request.
 pub trait Host: Head + SharedData + Metrics + Clock {}
@@ -173,7 +169,24 @@ impl Gate {
     fn try_admit(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Result<Verdict, StoreError> {
         let applied = match self.config.rules.as_slice() {
             [] => Applied::Charge(Charging::default()),
-            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
+            rules => {
+                let headers = request.headers().map_err(StoreError::Host)?;
+                if !rule::needs_model(rules, headers) {
+                    rule::apply(rules, headers, Model::None)
+                } else if let Some(name) = self.model(headers) {
+                    rule::apply(rules, headers, Model::Named(&name))
+                } else {
+                    match content {
+                        Content::Coming => return self.wait(request),
+                        Content::None => rule::apply(rules, headers, Model::None),
+                        Content::Whole(Whole { ask: None, .. }) => rule::apply(rules, headers, Model::Unreadable),
+                        Content::Whole(Whole { ask: Some(ask), .. }) => {
+                            let model = ask.model.as_deref().map_or(Model::None, |name| Model::Named(name.as_bytes()));
+                            rule::apply(rules, headers, model)
+                        }
+                    }
+                }
+            }
         };
         let Applied::Charge(charging) = applied else {
             return Ok(self.pass_exempt(request));
@@ -209,7 +222,7 @@ impl Gate {
         if matches!(content, Content::Coming) && metered {
             return self.wait(request);
         }
-        let cost = Cost { estimate: self.estimate(content), ..Cost::requests(charging.cost) };
+        let cost = Cost { requests: charging.cost, estimate: self.estimate(content), token_cost: charging.token_cost };
         if let Caller::Unlisted { unknown_plan: true, .. } = caller {
             host.count(self.ledger.meters().errors(Reason::UnknownPlan));
         }
@@ -221,7 +234,7 @@ impl Gate {
             let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge)?;
             let verdict = self.conclude(request, caller, &account, &charged, None, (cost, now));
             return Ok(if metered {
-                Self::billed(verdict, content, vec![(account, charged.reservation)])
+                self.billed(verdict, content, vec![(account, charged.reservation)])
             } else {
                 verdict
             });
@@ -245,13 +258,25 @@ impl Gate {
         let charged = charged?;
         let verdict = self.conclude(request, caller, &account, &charged, Some((&guard, &address)), (cost, now));
         let both = || vec![(account, charged.reservation), (guard, address.reservation)];
-        Ok(if metered { Self::billed(verdict, content, both()) } else { verdict })
+        Ok(if metered { self.billed(verdict, content, both()) } else { verdict })
     }
 
     /// The body of this request decides.
     fn wait(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
         let headers = request.headers().map_err(StoreError::Host)?.clone();
-        Ok(Verdict { action: Action::Wait(Box::new(Waiting::new(headers, MAX_BODY))), note: None })
+        let waiting = Waiting::new(headers, self.config.llm.max_body.into());
+        Ok(Verdict { action: Action::Wait(Box::new(waiting)), note: None })
+    }
+
+    /// The model, where the head names it: what an earlier filter says before what the path does.
+    fn model(&self, headers: &Headers) -> Option<Vec<u8>> {
+        let named = |name: &String| headers.values(name).next().filter(|model| !model.is_empty()).map(<[u8]>::to_vec);
+        self.config
+            .llm
+            .model_header
+            .as_ref()
+            .and_then(named)
+            .or_else(|| Target::of(headers).model.map(String::into_bytes))
     }
 
     /// The most tokens that a request can take; `None` where it takes none.
@@ -259,26 +284,36 @@ impl Gate {
         let Content::Whole(Whole { target, ask, .. }) = content else {
             return None;
         };
-        match ask {
-            Some(ask) => ask
-                .takes_tokens(target)
-                .then(|| Estimate { input: ask.input(), output: ask.output(target, DEFAULT_OUTPUT) }),
-            None => {
-                (target.answer != Answer::Free).then_some(Estimate { input: DEFAULT_INPUT, output: DEFAULT_OUTPUT })
-            }
-        }
+        let llm = &self.config.llm;
+        let Some(ask) = ask else {
+            let (input, output) = (llm.default_input, llm.default_output);
+            return (target.answer != Answer::Free).then_some(Estimate { input, output });
+        };
+        let estimate = || Estimate { input: self.input(ask), output: ask.output(target, llm.default_output) };
+        ask.takes_tokens(target).then(estimate)
+    }
+
+    /// Tokens of input that a request has, estimated: text by the configured bytes for a token, attachments by more.
+    fn input(&self, ask: &Ask) -> u64 {
+        let text = self.config.llm.input_of(ask.size.saturating_sub(ask.attached));
+        text.saturating_add(ask.attached.div_ceil(ATTACHED_BYTES_PER_TOKEN))
     }
 
     /// Opens the bill of a request that passed.
-    fn billed(mut verdict: Verdict, content: Content<'_>, charged: Vec<(Account, Reservation)>) -> Verdict {
+    fn billed(&self, mut verdict: Verdict, content: Content<'_>, charged: Vec<(Account, Reservation)>) -> Verdict {
         if let Action::Pass(passed) = &mut verdict.action {
             let metered = match content {
-                Content::Whole(whole) => Metered::new(whole.ask.as_ref(), &whole.target),
+                Content::Whole(Whole { target, ask, .. }) => Metered {
+                    metered: true,
+                    takes_tokens: ask.as_ref().map_or(target.answer != Answer::Free, |ask| ask.takes_tokens(target)),
+                    text: target.answer == Answer::Text,
+                    input: ask.as_ref().map_or(self.config.llm.default_input, |ask| self.input(ask)),
+                },
                 Content::None | Content::Coming => Metered::default(),
             };
             passed.bill = Some(Box::new(Bill::new(charged, metered)));
             if let Content::Whole(Whole { target, ask: Some(ask), .. }) = content {
-                passed.splice = ask.splice(target).cloned();
+                passed.splice = ask.splice(target).filter(|_| self.config.llm.ask_for_usage).cloned();
             }
         }
         verdict
@@ -286,7 +321,7 @@ impl Gate {
 
     /// The head of the response to a request that passed is there.
     pub fn answered(&self, bill: &mut Bill, status: u16, content_type: &[u8], content_encoding: &[u8]) {
-        bill.answered(status, status >= 500, content_type, content_encoding);
+        bill.answered(status, self.config.llm.gives_back(status), content_type, content_encoding);
     }
 
     /// Closes a bill: charges what the response took, or gives everything back. To be called once.
@@ -309,7 +344,12 @@ impl Gate {
     /// How often [`Gate::renew`] is to be asked for, in milliseconds; 0: never.
     #[must_use]
     pub fn renewal_period(&self) -> u32 {
-        15_000
+        if !self.ledger.reserves() {
+            return 0;
+        }
+        // A reservation lasts one to one and a half lifetimes, and is renewed when half a lifetime is left.
+        let quarter = self.config.llm.reservation.get() / (4 * MILLISECOND);
+        u32::try_from(quarter.max(1)).unwrap_or(u32::MAX)
     }
 
     /// A request's head had gone upstream before its body could decide.
@@ -451,7 +491,8 @@ impl Gate {
 
     /// How the request is answered if it is refused.
     fn form<'a>(&self, asked: &'a Asked<'a>) -> Form<'a> {
-        let format = rule::format(&self.config.rules, asked.headers()).unwrap_or(self.config.denial.format);
+        let format =
+            rule::format(&self.config.rules, asked.headers(), Model::None).unwrap_or(self.config.denial.format);
         Form { dialect: format.dialect(asked), asked }
     }
 

@@ -35,6 +35,8 @@ pub struct Ledger {
     book: Book,
     /// How every counter of this configuration counts.
     rules: HashMap<CounterId, Rule>,
+    /// Some limit reserves tokens.
+    reserves: bool,
     meters: Meters,
 }
 
@@ -77,13 +79,21 @@ impl Ledger {
         let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
         let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
+        let mut reserves = false;
         for limit in of_plans.chain(of_consumers).chain(of_rules) {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
             let rule = rules.entry(limit.id).or_insert(limit.rule);
             rule.max = rule.max.min(limit.rule.max);
             rule.burst = rule.burst.min(limit.rule.burst);
+            reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        Self { namespace, book, rules, meters }
+        Self { namespace, book, rules, reserves, meters }
+    }
+
+    /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
+    #[must_use]
+    pub fn reserves(&self) -> bool {
+        self.reserves
     }
 
     /// The namespace it counts in.

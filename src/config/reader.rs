@@ -5,6 +5,7 @@
 
 use super::document::{List, Object, Value};
 use super::{Mistake, Mistakes};
+use crate::cost::Thousandths;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -57,13 +58,13 @@ struct Notes {
     mistakes: Vec<Mistake>,
 }
 
-const NOT_YET: &str = "not supported by this version";
-
 /// What there is to know of a language besides its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grammar {
-    /// Fields and words that this version does not have yet, by the Rust name of their type.
-    pub(super) later: &'static [(&'static str, &'static [&'static str])],
+    /// Fields of the language that this build does not have, by the Rust name of their type.
+    pub(super) missing: &'static [(&'static str, &'static [&'static str])],
+    /// What is said of them.
+    pub(super) advice: &'static str,
     /// Whether what stands at a path may be a secret: then no mistake says it.
     pub(super) is_secret: fn(&str) -> bool,
 }
@@ -146,7 +147,7 @@ macro_rules! words {
             fn read(
                 reader: $crate::config::reader::Reader<'a, '_>,
             ) -> Result<Self, $crate::config::reader::Refused> {
-                reader.word(stringify!($choice), &[$(($word, Self::$variant)),*])
+                reader.word(&[$(($word, Self::$variant)),*])
             }
         }
     };
@@ -289,9 +290,9 @@ impl Notes {
         }
     }
 
-    /// Whether a field or a word of the type `name` comes with a later version.
-    fn is_later(&self, name: &str, word: &str) -> bool {
-        self.grammar.later.iter().any(|(of, later)| *of == name && later.contains(&word))
+    /// Whether this build does not have a field of the type `name`.
+    fn is_missing(&self, name: &str, field: &str) -> bool {
+        self.grammar.missing.iter().any(|(of, missing)| *of == name && missing.contains(&field))
     }
 
     fn is_secret(&self, path: &str) -> bool {
@@ -333,6 +334,16 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// Text, or a whole number as text.
+    pub(super) fn number_or_text<T>(self, expected: &str, parse: fn(&str) -> Option<T>) -> Result<T, Refused> {
+        let parsed = match &self.value {
+            Value::Text(text) => parse(text),
+            Value::Integer(number) => parse(&number.to_string()),
+            _ => None,
+        };
+        parsed.ok_or_else(|| self.refuse(&expected))
+    }
+
     /// Text that may be a secret: what stands there instead is not said.
     pub(super) fn secret<T>(
         self,
@@ -361,33 +372,44 @@ impl<'a> Reader<'a, '_> {
         number.ok_or_else(|| self.refuse(&format_args!("a whole number from {from} to {to}")))
     }
 
-    /// A number between 0 and 1, in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    /// A number between 0 and 1, in millionths.
     pub(super) fn fraction(self) -> Result<u32, Refused> {
         const MILLIONTHS: f64 = 1e6;
-        let number = match &self.value {
-            // Also those who start with a digit, as numbers do in YAML: no infinity and the like.
-            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
-            Value::Integer(0) => Some(0.0),
-            Value::Integer(1) => Some(1.0),
-            Value::Fraction(number) => Some(*number),
-            _ => None,
-        };
-        let Some(number) = number.filter(|number| (0.0..=1.0).contains(number)) else {
+        let Some(number) = self.decimal().filter(|number| (0.0..=1.0).contains(number)) else {
             return Err(self.refuse(&"a number from 0 to 1"));
         };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
         Ok((number * MILLIONTHS).round() as u32)
     }
 
-    /// One of some words; `name` is the choice's.
-    pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<T, Refused> {
+    /// A number up to 1000, in thousandths, of which there are at least so many.
+    pub(super) fn thousandths(self, least: u32) -> Result<Thousandths, Refused> {
+        const THOUSANDTHS: f64 = 1e3;
+        let scaled = self.decimal().map(|number| number * THOUSANDTHS);
+        let whole = scaled.filter(|scaled| (0.0..=1e6).contains(scaled) && (scaled - scaled.round()).abs() < 1e-6);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        let thousandths = whole.map(|scaled| scaled.round() as u32).filter(|thousandths| *thousandths >= least);
+        let least = if least == 0 { "0" } else { "0.001" };
+        let expected = format!("a number from {least} to 1000 with at most three decimals");
+        thousandths.map(Thousandths).ok_or_else(|| self.refuse(&expected))
+    }
+
+    /// A number. Also one in text: the host's YAML loader makes text of what is not whole.
+    fn decimal(&self) -> Option<f64> {
+        match &self.value {
+            // Only those who start with a digit, as numbers do in YAML: no infinity and the like.
+            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
+            Value::Integer(number) => u32::try_from(*number).ok().map(f64::from),
+            Value::Fraction(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// One of some words.
+    pub(super) fn word<T: Copy>(self, words: &[(&str, T)]) -> Result<T, Refused> {
         let Value::Text(text) = &self.value else {
             return Err(self.refuse_as_text(&one_of(words)));
         };
-        if self.notes.is_later(name, text) {
-            self.notes.note(format!("{text} is {NOT_YET}"));
-            return Err(Refused);
-        }
         let found = words.iter().find(|(word, _)| word == text);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| self.refuse(&one_of(words)))
     }
@@ -428,11 +450,15 @@ impl<'a> Reader<'a, '_> {
         };
         let here = self.notes.path.len();
         self.notes.fields(object, &mut |field, reader| {
-            let notes = &mut *reader.notes;
-            if fields.contains(&field) {
-                read(field, reader);
-            } else if notes.is_later(name, field) {
-                notes.note(NOT_YET.to_owned());
+            let Reader { value, notes } = reader;
+            if notes.is_missing(name, field) {
+                notes.note(notes.grammar.advice.to_owned());
+                // It is there, so that nobody misses it; what else is wrong with it does not matter.
+                let known = notes.mistakes.len();
+                read(field, Reader { value, notes: &mut *notes });
+                notes.mistakes.truncate(known);
+            } else if fields.contains(&field) {
+                read(field, Reader { value, notes });
             } else {
                 // The name itself may be one, where a space is missing behind a colon.
                 if notes.is_secret(&notes.path) {

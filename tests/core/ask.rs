@@ -96,7 +96,7 @@ fn what_providers_call_model_stream_and_bound_is_found() {
             (Some(model), stream, Some(bound), answers),
             "{body}"
         );
-        assert_eq!((ask.size, ask.input()), (size, size.div_ceil(4)), "{body}");
+        assert_eq!((ask.size, ask.attached), (size, 0), "{body}");
     }
 }
 
@@ -146,12 +146,11 @@ fn the_state_stays_small_however_long_names_and_bodies_are() {
 }
 
 #[test]
-fn attachments_take_fewer_tokens_than_text() {
+fn attachments_are_told_from_text() {
     let picture = "data:image/png;base64,".to_owned() + &"iVBORw0KGgo+/".repeat(10_000);
     let body = json!({"model": "m", "messages": [{"content": [{"image_url": {"url": picture}}]}]}).to_string();
     let ask = read(body.as_bytes());
     assert_eq!(ask.attached, picture.len() as u64);
-    assert_eq!(ask.input(), (body.len() as u64 - ask.attached).div_ceil(4) + ask.attached.div_ceil(64));
     // Words are none, nor is what is short.
     let text = "word ".repeat(10_000);
     let short = "A".repeat(LONGEST_WORD.try_into().unwrap());

@@ -28,7 +28,8 @@ pub(crate) fn hiding(configuration: &str, clusters: &str) -> Builder {
 
 /// Consumers of one plan, each with its name as its key. What is left is told on every response.
 pub(crate) fn configuration(limits: &str, consumers: &[&str], more: &str) -> String {
-    let listed: String = consumers.iter().map(|name| format!("  - {}\n", consumer(name, "metered", &[name], ""))).collect();
+    let listed: String =
+        consumers.iter().map(|name| format!("  - {}\n", consumer(name, "metered", &[name], ""))).collect();
     format!(
         "api_key: {{from: [{{bearer: authorization}}, {{header: x-api-key}}, {{header: x-goog-api-key}}]}}
 headers: [x-ratelimit]
@@ -56,7 +57,10 @@ pub(crate) fn chat(max_tokens: u64, more: Value) -> Value {
 
 /// A request with this body.
 pub(crate) fn post(path: &str, key: &str, body: &Value) -> Request {
-    Request::new("POST", path).header("x-api-key", key).header("content-type", "application/json").body(body.to_string())
+    Request::new("POST", path)
+        .header("x-api-key", key)
+        .header("content-type", "application/json")
+        .body(body.to_string())
 }
 
 /// What it is answered, on a connection of its own.
@@ -80,7 +84,10 @@ pub(crate) fn delta(text: &str) -> String {
 /// The event with the usage, which comes last.
 pub(crate) fn usage_chunk(input: u64, output: u64) -> String {
     let usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
-    format!("data: {}\n\n", json!({"id": "c", "object": "chat.completion.chunk", "model": "gpt-5", "choices": [], "usage": usage}))
+    format!(
+        "data: {}\n\n",
+        json!({"id": "c", "object": "chat.completion.chunk", "model": "gpt-5", "choices": [], "usage": usage})
+    )
 }
 
 /// The end of a stream in OpenAI's form.

@@ -122,7 +122,8 @@ impl Talk<'_> {
     /// The peer is gone.
     pub fn answer(&mut self, status: u16, content_type: &str, body: impl AsRef<[u8]>) -> io::Result<Then> {
         let body = body.as_ref();
-        let head = format!("HTTP/1.1 {status} S\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("HTTP/1.1 {status} S\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n", body.len());
         self.stream.write_all(&[head.as_bytes(), body].concat())?;
         Ok(Then::Keep)
     }
@@ -133,7 +134,8 @@ impl Talk<'_> {
     ///
     /// The peer is gone.
     pub fn begin(&mut self) -> io::Result<()> {
-        self.stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        self.stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
     }
 
     /// A piece of it.
