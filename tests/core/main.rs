@@ -18,3 +18,4 @@ mod ledger;
 mod records;
 mod strategies;
 mod table;
+mod usage;
