@@ -19,3 +19,4 @@ mod ledger;
 mod records;
 mod strategies;
 mod table;
+mod usage;
