@@ -55,7 +55,16 @@ pub enum Action {
 
 /// What there is to say about a request that passed, on its response.
 #[derive(Clone, Debug, Default)]
-pub struct Passed(Option<(Rc<Terms>, Standing, Style)>);
+pub struct Passed(Option<Told>);
+
+/// How a request's limits stand, and how that is told.
+#[derive(Clone, Debug)]
+struct Told {
+    terms: Rc<Terms>,
+    standing: Standing,
+    others: Vec<Standing>,
+    style: Style,
+}
 
 /// What there is to ask of an upstream's response.
 pub trait Response {
@@ -233,14 +242,18 @@ impl Gate {
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
-                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)))))
+                Action::Pass(Passed(told.map(|standing| {
+                    let (terms, others) = (terms.clone(), charged.others.clone());
+                    Told { terms, standing, others, style: self.style(request, caller, now) }
+                })))
             }
             Decision::Denied { standing, wait } => {
                 let asked = Self::asked(request);
                 let form = self.form(&asked);
                 let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
-                let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
+                let others = &charged.others;
+                let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };
                 let partition = self.partition(caller);
                 let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
                 let reply = Reply::denial(&exceeded, form, &style);
@@ -334,10 +347,10 @@ impl Passed {
     /// The header fields to set on the response, in place of any of the same name.
     #[must_use]
     pub fn fields(&self, response: &impl Response) -> Vec<Field> {
-        let Some((terms, standing, style)) = &self.0 else {
+        let Some(Told { terms, standing, others, style }) = &self.0 else {
             return Vec::new();
         };
-        let groups = terms.fields(style, standing).into_iter();
+        let groups = terms.fields(style, standing, others).into_iter();
         let ours = groups.filter(|group| group.replaces(|name| response.response_header(name)));
         ours.flat_map(|group| group.fields).collect()
     }
