@@ -20,7 +20,7 @@ use crate::consumer::Directory;
 use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
-use crate::plan::Plan;
+use crate::plan::{Plan, Unit};
 use crate::rule::RequestRule;
 use crate::table::Geometry;
 use crate::template::Template;
@@ -29,11 +29,12 @@ use language::{Configuration, FailureModeSpec, GRAMMAR, HeaderFamily, LogSpec, P
 pub use llm::Llm;
 use plans::Everywhere;
 use reader::{Entries, Field};
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 use values::{NAME, Name};
 
-/// The message of a denial where the configuration has no other.
+/// The message of a denial where the configuration has no other, for limits that count requests.
 pub const DEFAULT_MESSAGE: &str = "Exceeded the allowed number of requests";
 
 /// How many unlisted keys and addresses are tracked where the configuration does not say.
@@ -97,7 +98,7 @@ pub struct Denial {
     pub status: u16,
     /// The dialect of every refusal.
     pub format: Format,
-    /// The sentence before the facts.
+    /// The sentence before the facts, as [`Denial::sentence`] has it.
     pub message: String,
     /// The whole message, in place of sentence and facts, where there is a time to wait.
     pub template: Option<Template>,
@@ -137,6 +138,21 @@ impl fmt::Display for Mistake {
         match self.path.as_str() {
             "" => f.write_str(&self.message),
             path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+// === impl Denial ===
+
+impl Denial {
+    /// The sentence before the facts about a limit of this unit: the default names what is counted.
+    #[must_use]
+    pub fn sentence(&self, unit: Unit) -> Cow<'_, str> {
+        match unit.tokens() {
+            Some(_) if self.message == DEFAULT_MESSAGE => {
+                Cow::Owned(format!("Exceeded the allowed number of {}", unit.counted()))
+            }
+            _ => Cow::Borrowed(&self.message),
         }
     }
 }

@@ -61,11 +61,19 @@ pub enum Action {
 #[derive(Default)]
 pub struct Passed {
     /// What there is to say about it on its response.
-    told: Option<(Rc<Terms>, Standing, Style)>,
+    told: Option<Told>,
     /// What it still owes.
     pub bill: Option<Box<Bill>>,
     /// What to change in its body so that its stream reports usage, if the body can still be changed.
     pub splice: Option<Splice>,
+}
+
+/// How a request's limits stand, and how that is told.
+struct Told {
+    terms: Rc<Terms>,
+    standing: Standing,
+    others: Vec<Standing>,
+    style: Style,
 }
 
 /// What is known of a request's body.
@@ -426,7 +434,10 @@ impl Gate {
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
-                let told = told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)));
+                let told = told.map(|standing| {
+                    let (terms, others) = (terms.clone(), charged.others.clone());
+                    Told { terms, standing, others, style: self.style(request, caller, now) }
+                });
                 Action::Pass(Passed { told, ..Passed::default() })
             }
             Decision::Denied { standing, wait } => {
@@ -434,7 +445,8 @@ impl Gate {
                 let form = self.form(&asked);
                 let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
-                let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
+                let others = &charged.others;
+                let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };
                 let partition = self.partition(caller);
                 let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
                 let reply = Reply::denial(&exceeded, form, &style);
@@ -528,10 +540,10 @@ impl Passed {
     /// The header fields to set on the response, in place of any of the same name.
     #[must_use]
     pub fn fields(&self, response: &impl Response) -> Vec<Field> {
-        let Some((terms, standing, style)) = &self.told else {
+        let Some(Told { terms, standing, others, style }) = &self.told else {
             return Vec::new();
         };
-        let groups = terms.fields(style, standing).into_iter();
+        let groups = terms.fields(style, standing, others).into_iter();
         let ours = groups.filter(|group| group.replaces(|name| response.response_header(name)));
         ours.flat_map(|group| group.fields).collect()
     }

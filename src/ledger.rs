@@ -6,7 +6,7 @@ use crate::cost::Cost;
 use crate::counter::Rule;
 use crate::decision::Decision;
 use crate::limiter::{self, Outcome};
-use crate::metrics::{Meters, Metrics, Reason};
+use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
 use crate::record::{CounterId, Record, Rules};
 use crate::reservation::Reservation;
@@ -45,6 +45,8 @@ pub struct Account {
     /// What.
     pub terms: Rc<Terms>,
     place: Place,
+    /// What is counted of its responses.
+    tokens: Option<Rc<TokenMeters>>,
 }
 
 /// Where a record is.
@@ -75,12 +77,9 @@ impl Ledger {
     /// Of an open namespace.
     #[must_use]
     pub fn new(config: &Config, namespace: Namespace, book: Book, meters: Meters) -> Self {
-        let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
-        let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
-        let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
         let mut reserves = false;
-        for limit in of_plans.chain(of_consumers).chain(of_rules) {
+        for limit in config.limits() {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
             let rule = rules.entry(limit.id).or_insert(limit.rule);
             rule.max = rule.max.min(limit.rule.max);
@@ -114,20 +113,34 @@ impl Ledger {
             Caller::Listed { index, consumer, .. } => {
                 let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
                 let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((Account { terms: self.book.terms(base, charging)?, place }, None))
+                Some((self.account(self.book.terms(base, charging)?, place, charging), None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
                 let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        (!terms.limits.is_empty()).then_some(Account { terms, place: place(hash, plan) })
+                        let account = Account { terms, place: place(hash, plan), tokens: None };
+                        (!account.terms.limits.is_empty()).then_some(account)
                     }
                     None => None,
                 };
                 let terms = self.book.terms(Base::Plan(*plan), charging)?;
-                Some((Account { terms, place: place(*hash, *plan) }, guard))
+                Some((self.account(terms, place(*hash, *plan), charging), guard))
             }
+        }
+    }
+
+    fn account(&self, terms: Rc<Terms>, place: Place, charging: &Charging) -> Account {
+        let tokens = self.book.tokens(&terms, charging);
+        Account { terms, place, tokens }
+    }
+
+    /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
+    /// response, with the caller's own account: those of addresses have no such metrics.
+    pub fn count_usage(&self, host: &impl Metrics, account: &Account, usage: &Usage, estimated: bool) {
+        if let Some(tokens) = &account.tokens {
+            tokens.count(host, usage, estimated);
         }
     }
 
@@ -143,11 +156,18 @@ impl Ledger {
         now: Timestamp,
         mode: Mode,
     ) -> Result<Outcome, StoreError> {
-        let Account { terms, place } = account;
+        let Account { terms, place, .. } = account;
         if terms.limits.is_empty() {
             let decision = Decision::Allowed { tightest: None, shadow_denied: None };
             let reservation = Reservation::new(now, cost.requests, cost.token_cost);
-            return Ok(Outcome { decision, record: None, overfull: false, set_back: false, reservation });
+            return Ok(Outcome {
+                decision,
+                record: None,
+                overfull: false,
+                set_back: false,
+                reservation,
+                others: Vec::new(),
+            });
         }
         // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
         let later = || host.now().ok().filter(|later| *later > now);
@@ -243,7 +263,7 @@ impl Ledger {
         reservation: &Reservation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Account { terms, place } = account;
+        let Account { terms, place, .. } = account;
         let limits = &terms.limits;
         let changed = match place {
             Place::Own(key) => store::change(host, key, |bytes| {
@@ -266,7 +286,7 @@ impl Ledger {
         now: Timestamp,
         transition: impl Fn(&Record<'_>, Timestamp) -> Vec<u8>,
     ) -> Result<(), StoreError> {
-        let Account { terms, place } = account;
+        let Account { terms, place, .. } = account;
         let rule: Rules<'_> = &|id| self.rules.get(&id).copied();
         // As for a decision: the clock in hand may be old.
         let transition = |record: &Record<'_>| {

@@ -3,7 +3,7 @@
 use crate::cost::Cost;
 use crate::counter::{Counter, Wait};
 use crate::decision::{Decision, Standing};
-use crate::plan::{Demand, Limit};
+use crate::plan::{Demand, Limit, Unit};
 use crate::record::{Record, Rules, Update};
 use crate::reservation::{self, Held, Reservation, Slots};
 use crate::usage::Usage;
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub set_back: bool,
     /// What an allowed request was charged and what is reserved for it.
     pub reservation: Reservation,
+    /// Where tokens are counted: how the tightest limit of each other unit stands than that of the one that the decision tells of.
+    pub others: Vec<Standing>,
 }
 
 /// One limit while it is decided.
@@ -58,15 +60,16 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
         }
     }
     let decision = denial.unwrap_or_else(|| Decision::Allowed {
-        tightest: tightest(&candidates, now),
+        tightest: tightest(&candidates, |_| true, now),
         shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
     });
     let set_back = candidates.iter().any(|candidate| candidate.set_back);
+    let others = others(&candidates, &decision, now);
     if !charged && !set_back {
-        return Outcome { decision, record: None, overfull: false, set_back, reservation };
+        return Outcome { decision, record: None, overfull: false, set_back, reservation, others };
     }
     let (bytes, overfull) = record.encode(candidates.iter().map(Candidate::update), now);
-    Outcome { decision, record: Some(bytes), overfull, set_back, reservation }
+    Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.
@@ -244,10 +247,11 @@ pub fn longer(wait: Wait, than: Wait) -> bool {
     }
 }
 
-fn tightest(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Standing> {
+/// The enforced limit with the smallest share left, of those that `told` is for.
+fn tightest(candidates: &[Candidate<'_>], told: impl Fn(Unit) -> bool, now: Timestamp) -> Option<Standing> {
     let mut tightest: Option<(Standing, u64)> = None;
     for (index, candidate) in candidates.iter().enumerate() {
-        if candidate.limit.shadow {
+        if candidate.limit.shadow || !told(candidate.limit.unit) {
             continue;
         }
         let (next, capacity) = (standing(index, candidate, now), candidate.limit.capacity());
@@ -256,6 +260,20 @@ fn tightest(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Standing> {
         }
     }
     tightest.map(|(standing, _)| standing)
+}
+
+/// See [`Outcome::others`].
+fn others(candidates: &[Candidate<'_>], decision: &Decision, now: Timestamp) -> Vec<Standing> {
+    let told = match decision {
+        Decision::Allowed { tightest, .. } => tightest.as_ref(),
+        Decision::Denied { standing, .. } => Some(standing),
+    };
+    if candidates.iter().all(|candidate| candidate.limit.unit.tokens().is_none()) {
+        return Vec::new();
+    }
+    let told = told.and_then(|standing| candidates.get(standing.limit)).map(|candidate| candidate.limit.unit);
+    let units = Unit::ALL.into_iter().filter(|unit| Some(*unit) != told);
+    units.filter_map(|unit| tightest(candidates, |of| of == unit, now)).collect()
 }
 
 fn standing(index: usize, candidate: &Candidate<'_>, now: Timestamp) -> Standing {

@@ -34,6 +34,10 @@ pub enum Count {
 }
 
 impl Unit {
+    /// All there are.
+    pub const ALL: [Self; 4] =
+        [Self::Requests, Self::Tokens(Count::Total), Self::Tokens(Count::Input), Self::Tokens(Count::Output)];
+
     /// Which tokens it counts, if it counts tokens. None in a build without them, which has so none of their code.
     #[must_use]
     pub const fn tokens(self) -> Option<Count> {

@@ -9,6 +9,7 @@ use crate::dialect::Format;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
+use std::fmt;
 use std::rc::Rc;
 
 /// One rule.
@@ -281,6 +282,18 @@ pub fn is_preflight(headers: &Headers) -> bool {
     headers.values(":method").next() == Some(b"OPTIONS")
         && headers.values("origin").next().is_some()
         && headers.values("access-control-request-method").next().is_some()
+}
+
+// === impl ModelMatch ===
+
+/// As metrics name it: a prefix with `*` behind it.
+impl fmt::Display for ModelMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
 }
 
 // === impl Matcher ===

@@ -179,6 +179,19 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
 }
 
 impl Config {
+    /// Every limit of every plan, consumer and rule.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        let of_plans = self.plans.iter().flat_map(|plan| &plan.limits);
+        let of_consumers = self.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
+        of_plans.chain(of_consumers).chain(self.rules.iter().flat_map(|rule| rule.effect.limits()))
+    }
+
+    /// Whether any limit counts tokens.
+    #[must_use]
+    pub fn counts_tokens(&self) -> bool {
+        cfg!(feature = "llm") && self.limits().any(|limit| limit.unit.tokens().is_some())
+    }
+
     /// Every counter that a caller with these limits of its own can have: with each rule's limits, and those of plans that rules put in place.
     #[must_use]
     pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {

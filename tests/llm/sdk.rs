@@ -70,7 +70,6 @@ fn run(address: &str) -> BTreeMap<String, Said> {
     command.args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/llm/sdk.py"), &job.to_string()]);
     command.env("PYTHONPATH", packages).env("no_proxy", "127.0.0.1").env("NO_PROXY", "127.0.0.1");
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-        panic!("{}: {error}\n{}", output.status, String::from_utf8_lossy(&output.stderr))
-    })
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{}: {error}\n{}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
