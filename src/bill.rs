@@ -3,6 +3,7 @@
 //! A bill is opened when a request is admitted whose response takes tokens that some limit counts, follows the response as it passes, and is closed
 //! once, however the stream ends: with what the response [reported](crate::usage), or an estimate of it, or with everything given back.
 
+use crate::cost::Estimate;
 use crate::ledger::Account;
 use crate::reservation::Reservation;
 use crate::usage::{Dropper, Reader, Usage};
@@ -25,12 +26,10 @@ pub struct Bill {
 pub struct Asked {
     /// Whether what the response reports is charged: of a request without a body it is not, as that asks for what was charged before.
     pub metered: bool,
-    /// Whether an answer takes tokens, reported or not.
-    pub takes_tokens: bool,
+    /// What the answer takes at most, as it was estimated; `None` where it takes no tokens unless it reports some.
+    pub most: Option<Estimate>,
     /// Whether it is text.
     pub text: bool,
-    /// Tokens of input, estimated.
-    pub input: u64,
 }
 
 /// How far a response has come.
@@ -57,8 +56,6 @@ pub enum Closed {
         /// Nobody reported it, or not all of it.
         estimated: bool,
     },
-    /// Nothing is known of it: everything that was reserved is used.
-    Unknown,
 }
 
 // === impl Bill ===
@@ -124,28 +121,26 @@ impl Bill {
     }
 
     /// What it comes to, as far as the response came.
+    ///
+    /// What the response did not report is estimated: the input as it was when the request was admitted, the output by the text that came, or,
+    /// where nothing of it came, the most it could have been. Whoever leaves before an answer is there does not know what it cost.
     #[must_use]
     pub fn close(&mut self) -> Closed {
-        let Asked { takes_tokens, text, input, .. } = self.asked;
-        let reader = match &mut self.response {
+        let used = |usage, estimated| Closed::Used { usage, estimated };
+        let (report, most) = match &mut self.response {
             Response::Failed => return Closed::Refund,
-            Response::Free => return Closed::Used { usage: Usage::default(), estimated: false },
-            Response::Awaited if takes_tokens => return Closed::Unknown,
-            Response::Awaited => return Closed::Used { usage: Usage::default(), estimated: false },
-            Response::Read(reader) => reader,
+            Response::Free => (None, None),
+            Response::Awaited => (None, self.asked.most),
+            Response::Read(reader) => (Some(reader.finish()), self.asked.most),
         };
-        let report = reader.finish();
-        if report.usage.is_some() {
-            return Closed::Used { usage: report.tokens(), estimated: report.estimated() };
+        if let Some(report) = report.as_ref().filter(|report| report.usage.is_some()) {
+            return used(report.tokens(), report.estimated());
         }
-        match (takes_tokens, text, report.estimate) {
-            (false, ..) => Closed::Used { usage: Usage::default(), estimated: false },
-            // Of a text that never came nobody knows how long it was to be.
-            (true, true, 0) => Closed::Unknown,
-            (true, true, output) => {
-                Closed::Used { usage: Usage { input, output, ..Usage::default() }, estimated: true }
-            }
-            (true, false, _) => Closed::Used { usage: Usage { input, ..Usage::default() }, estimated: true },
-        }
+        let Some(Estimate { input, output }) = most else {
+            return used(Usage::default(), false);
+        };
+        let came = report.map_or(0, |report| report.estimate);
+        let output = if came > 0 && self.asked.text { came } else { output };
+        used(Usage { input, output, ..Usage::default() }, true)
     }
 }

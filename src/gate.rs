@@ -311,12 +311,9 @@ impl Gate {
     fn billed(&self, mut verdict: Verdict, content: Content<'_>, charged: Vec<(Account, Reservation)>) -> Verdict {
         if let Action::Pass(passed) = &mut verdict.action {
             let metered = match content {
-                Content::Whole(Whole { target, ask, .. }) => Metered {
-                    metered: true,
-                    takes_tokens: ask.as_ref().map_or(target.answer != Answer::Free, |ask| ask.takes_tokens(target)),
-                    text: target.answer == Answer::Text,
-                    input: ask.as_ref().map_or(self.config.llm.default_input, |ask| self.input(ask)),
-                },
+                Content::Whole(Whole { target, .. }) => {
+                    Metered { metered: true, most: self.estimate(content), text: target.answer == Answer::Text }
+                }
                 Content::None | Content::Coming => Metered::default(),
             };
             passed.bill = Some(Box::new(Bill::new(charged, metered)));
@@ -339,11 +336,14 @@ impl Gate {
             host.count(self.ledger.meters().errors(Reason::Host));
             return;
         };
+        // The caller's own account comes first.
+        if let (Closed::Used { usage, estimated }, Some((account, _))) = (&closed, bill.charged.first()) {
+            self.ledger.count_usage(host, account, usage, *estimated);
+        }
         for (account, reservation) in bill.charged.drain(..) {
-            let settled = match closed {
+            let settled = match &closed {
                 Closed::Refund => self.ledger.refund(host, &account, &reservation, now),
-                Closed::Used { usage, .. } => self.ledger.settle(host, &account, reservation, Some(&usage), now),
-                Closed::Unknown => self.ledger.settle(host, &account, reservation, None, now),
+                Closed::Used { usage, .. } => self.ledger.settle(host, &account, reservation, Some(usage), now),
             };
             self.count_lost(host, settled);
         }
