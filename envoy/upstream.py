@@ -15,6 +15,7 @@ request's bound on output tokens. Request headers choose otherwise:
     x-cut: 7          writes 7 bytes of the body at a time
     x-delay: 20       waits 20 ms before each of these writes, or before each event of a stream
     x-stop: 100       closes the connection after 100 bytes of the body
+    x-same: 1         says the same number and time each time
     x-gzip: 1         compresses the body, if accept-encoding allows it
     x-busy: 2         answers 429 twice first; x-busy-id says to which requests that number belongs, x-retry-after what they are told
 
@@ -72,8 +73,7 @@ class Api:
     def __init__(self, path, body, headers):
         self.path, self.body = path, body
         self.model = body.get("model") or "unknown"
-        self.number = next(numbers)
-        self.created = int(time.time())
+        self.number, self.created = (1, 1700000000) if "x-same" in headers else (next(numbers), int(time.time()))
         bound = next((body[name] for name in self.bounds if body.get(name) is not None), None)
         self.usage = Usage("\n".join(self.texts()), bound, headers)
 
