@@ -107,7 +107,9 @@ impl HttpContext for Request {
         let verdict = gate.admit(&Proxy);
         let Verdict { action, note } = verdict;
         #[cfg(feature = "crash")]
-        crash_if_asked();
+        if !matches!(action, gate::Action::Wait(_)) {
+            crash_if_asked();
+        }
         leave(note);
         match action {
             gate::Action::Pass(passed) => {

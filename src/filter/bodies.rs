@@ -184,6 +184,8 @@ impl Stream {
     /// `whole`: all of the body is at hand, and the head, too.
     fn decide(&mut self, gate: &Gate, waiting: Waiting, whole: bool) -> (Action, Option<Passed>) {
         let Verdict { action, note } = gate.decide(&Proxy, waiting);
+        #[cfg(feature = "crash")]
+        super::crash_if_asked();
         super::leave(note);
         match action {
             Decided::Pass(mut passed) => {

@@ -128,6 +128,20 @@ impl Talk<'_> {
         Ok(Then::Keep)
     }
 
+    /// A whole answer in JSON, encoded in some way.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub fn encoded(&mut self, encoding: &str, body: &[u8]) -> io::Result<Then> {
+        let head = format!(
+            "HTTP/1.1 200 S\r\ncontent-type: application/json\r\ncontent-encoding: {encoding}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        self.stream.write_all(&[head.as_bytes(), body].concat())?;
+        Ok(Then::Keep)
+    }
+
     /// The head of a stream of events.
     ///
     /// # Errors
