@@ -20,11 +20,12 @@ pub(crate) fn envoy(configuration: &str, clusters: &str) -> Builder {
 
 /// One that does not.
 pub(crate) fn hiding(configuration: &str, clusters: &str) -> Builder {
-    Envoy::with(configuration)
-        .module(module())
-        .clusters(clusters)
-        .routes("- {match: {prefix: /}, route: {cluster: llm, timeout: 0s}}")
+    Envoy::with(configuration).module(module()).clusters(clusters).routes(ROUTE)
 }
+
+/// What waits may be larger than what the filter reads, or Envoy answers 413 when a body turns out to be.
+pub(crate) const ROUTE: &str =
+    "- {match: {prefix: /}, route: {cluster: llm, timeout: 0s}, request_body_buffer_limit: 4194304}";
 
 /// Consumers of one plan, each with its name as its key. What is left is told on every response.
 pub(crate) fn configuration(limits: &str, consumers: &[&str], more: &str) -> String {

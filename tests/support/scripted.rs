@@ -109,6 +109,12 @@ fn line(reader: &mut impl BufRead) -> io::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
 impl Talk<'_> {
     /// The value of a header, empty where there is none.
     pub fn header(&self, name: &str) -> &str {
@@ -148,8 +154,16 @@ impl Talk<'_> {
     ///
     /// The peer is gone.
     pub fn begin(&mut self) -> io::Result<()> {
-        self.stream
-            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        self.stream.write_all(HEAD.as_bytes())
+    }
+
+    /// The head and the first piece, which arrive together.
+    ///
+    /// # Errors
+    ///
+    /// The peer is gone.
+    pub fn begin_with(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(&[HEAD.as_bytes(), &chunk(bytes.as_ref())].concat())
     }
 
     /// A piece of it.
@@ -158,8 +172,7 @@ impl Talk<'_> {
     ///
     /// The peer is gone.
     pub fn piece(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        let bytes = bytes.as_ref();
-        self.stream.write_all(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat())
+        self.stream.write_all(&chunk(bytes.as_ref()))
     }
 
     /// Its end.
