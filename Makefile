@@ -4,6 +4,8 @@ CARGO         ?= cargo
 RUSTUP        ?= rustup
 PYTHON        ?= python3
 ENVOY_VERSION ?= 1.40.0
+# How long `make fuzz` takes for each parser.
+SECONDS       ?= 600
 # Your own Envoy instead of the packaged one: make run ENVOY=/usr/local/bin/envoy
 ENVOY         ?=
 
@@ -26,7 +28,7 @@ export RUSTUP PYTHON ENVOY ENVOY_VERSION
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run check test e2e bench bench-quick compared clean $(CRASHING)
+.PHONY: help build envoy run check test fuzz e2e bench bench-quick compared clean $(CRASHING)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,13 +44,17 @@ run: build ## Try it: Envoy with envoy/envoy.yaml on 127.0.0.1:10000
 	@.make/run.sh
 
 check: ## Check formatting, lints and documentation
-	@CARGO="$(CARGO)" .make/need.sh cargo linker rustfmt clippy
+	@CARGO="$(CARGO)" .make/need.sh cargo linker c++ rustfmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
 test: build $(CRASHING) ## Run all tests, those in a real Envoy included
 	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
+	@CARGO="$(CARGO)" .make/fuzz.sh 5
+
+fuzz: ## Fuzz everything that reads what upstreams and clients send: ten minutes each, or SECONDS=60
+	@CARGO="$(CARGO)" .make/fuzz.sh $(SECONDS)
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
 	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood

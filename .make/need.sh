@@ -66,6 +66,9 @@ while (($#)); do
 	linker)
 		links || packages "Rust needs a C linker" "install a C compiler (gcc or clang) as cc" gcc libc6-dev
 		;;
+	c++)
+		command -v "${CXX:-c++}" >/dev/null || packages "fuzzing needs a C++ compiler" "install g++ or clang++ as c++" g++
+		;;
 	rustfmt)
 		"${cargo[@]}" fmt --version >/dev/null 2>&1 || fail "rustfmt is missing: rustup component add rustfmt"
 		;;

@@ -20,7 +20,7 @@
 //!   [`reservation`]: tokens that are held for responses under way.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
 //!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
-//! * [`usage`]: the tokens that a response says it took.
+//! * [`usage`]: the tokens that a response says it took, read out of it as it comes.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
 //! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`ledger::Clock`], [`gate::Response`]) over

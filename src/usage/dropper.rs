@@ -2,14 +2,16 @@
 //!
 //! OpenAI's chat completions report usage in a stream only if the request asks for it (`stream_options.include_usage`), and then in a chunk of
 //! its own, whose `choices` are empty. When the filter asked and the client did not, that event is taken out again. The other chunks
-//! then say `"usage":null`, which clients that do not ask do not see either; it is left there, as it changes nothing for them. Usage on a chunk
-//! with choices (Together, vLLM, Mistral) stays where it is.
+//! then say `"usage":null`, where without the question they say nothing: that is left, as clients take the one for the other. Usage on a chunk with
+//! choices (Together, vLLM, Mistral) stays where it is.
+//!
+//! This works on plain streams only: who asks for usage also asks the upstream not to compress (`accept-encoding: identity`).
 
 use super::events::{Events, Piece};
 use super::scanner::{self, Kind, Scanner, Sink, Want};
+use std::fmt;
 
 /// Takes that event out of a stream. It holds at most [`LARGEST`] bytes.
-#[derive(Debug)]
 pub struct Dropper {
     events: Events,
     scanner: Scanner<Place>,
@@ -20,7 +22,7 @@ pub struct Dropper {
     fate: Fate,
 }
 
-/// Bytes of the largest event that is taken out, its last line end not counted. Providers send some 500.
+/// Bytes of the largest event that is taken out, without the empty line that ends it. Providers send some 500.
 pub const LARGEST: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +129,13 @@ impl Dropper {
             self.held.reserve_exact(room.saturating_sub(self.held.len()));
         }
         self.held.extend_from_slice(bytes);
+    }
+}
+
+/// Not what it holds: what is said is nobody's business.
+impl fmt::Debug for Dropper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes held", self.held.len())
     }
 }
 

@@ -65,7 +65,7 @@ enum Form {
     Unsaid,
     /// Text of another kind.
     Text,
-    /// Neither text.
+    /// Not text.
     Other,
 }
 
