@@ -16,6 +16,8 @@ mod gate;
 mod keys;
 mod ledger;
 mod records;
+#[cfg(feature = "llm")]
+mod settling;
 mod strategies;
 mod table;
 #[cfg(feature = "llm")]
