@@ -205,7 +205,7 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         }
         spec.of.given().map_or(NonZeroU64::MIN, |of| of.0)
     });
-    let llm = llm::llm(from.llm);
+    let llm = llm::llm(from.llm.known());
     let everywhere = Everywhere {
         shadow: from.shadow == Field::Given(true),
         share: share.unwrap_or(NonZeroU64::MIN),

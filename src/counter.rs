@@ -291,6 +291,19 @@ impl Rule {
         }
     }
 
+    /// From when on a later charge in the same windows does not meet it any more either: part of a unit that is not used any more may be one
+    /// together with what comes.
+    #[must_use]
+    pub fn forgotten_at(&self, counter: &Counter) -> Timestamp {
+        match *counter {
+            Counter::Sliding { at, previous, current } if previous > 0 || current > 0 => {
+                let (_, end) = self.window.bounds(at);
+                if current > 0 { end.after(self.window.span().get()) } else { end }
+            }
+            _ => self.empty_at(counter),
+        }
+    }
+
     /// When a sliding counter has fallen to `room` units used.
     fn falls_to(&self, at: Timestamp, previous: u64, current: u64, room: u64) -> Timestamp {
         let (start, end) = self.window.bounds(at);

@@ -102,7 +102,7 @@ pub fn settle(
         slots.give_up(held.until, held.amount);
         let counter = limit.rule.advance(record.counter(limit.id), now);
         let counter = limit.rule.charge_at(counter, charge, held.charged_at);
-        Some(Update::of(limit.id, &limit.rule, counter, slots))
+        Some(update(limit, counter, slots))
     });
     let updates: Vec<Update> = updates.collect();
     record.encode(updates.iter().copied(), now).0
@@ -117,7 +117,7 @@ pub fn renew(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, n
         let mut slots = record.slots(limit.id).at(now);
         slots.give_up(held.until, held.amount);
         slots.add(later.until, held.amount);
-        Some(Update::of(limit.id, &limit.rule, limit.rule.advance(record.counter(limit.id), now), slots))
+        Some(update(limit, limit.rule.advance(record.counter(limit.id), now), slots))
     });
     let updates: Vec<Update> = updates.collect();
     record.encode(updates.iter().copied(), now).0
@@ -146,11 +146,11 @@ pub fn refund(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, 
             let mut slots = record.slots(limit.id).at(now);
             if limit.unit.tokens().is_none() {
                 let counter = limit.rule.refund(counter, requests, charged_at);
-                return Some(Update::of(limit.id, &limit.rule, counter, slots));
+                return Some(update(limit, counter, slots));
             }
             let held = held.iter().find(|held| held.limit == index && held.amount > 0)?;
             slots.give_up(held.until, held.amount);
-            Some(Update::of(limit.id, &limit.rule, counter, slots))
+            Some(update(limit, counter, slots))
         })
         .collect();
     (!updates.is_empty()).then(|| record.encode(updates.iter().copied(), now).0)
@@ -177,6 +177,16 @@ pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
     product(one.0, other.1) < product(other.0, one.1)
+}
+
+/// Tokens are charged later than they are admitted, also in windows that are over.
+fn update(limit: &Limit, counter: Counter, slots: Slots) -> Update {
+    let rule = &limit.rule;
+    let empty_at = match limit.unit.tokens() {
+        None => rule.empty_at(&counter),
+        Some(_) => rule.forgotten_at(&counter).max(slots.end()),
+    };
+    Update { id: limit.id, counter, slots, empty_at }
 }
 
 // === impl Candidate ===
@@ -217,7 +227,7 @@ impl<'a> Candidate<'a> {
     }
 
     fn update(&self) -> Update {
-        Update::of(self.limit.id, &self.limit.rule, self.counter, self.slots)
+        update(self.limit, self.counter, self.slots)
     }
 }
 

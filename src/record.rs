@@ -62,7 +62,8 @@ pub struct Update {
     pub counter: Counter,
     /// What is reserved.
     pub slots: Slots,
-    /// See [`crate::counter::Rule::empty_at`]; not before the end of what is reserved.
+    /// See [`crate::counter::Rule::empty_at`]; not before the end of what is reserved, and where charges may still come, not before
+    /// [`crate::counter::Rule::forgotten_at`].
     pub empty_at: Timestamp,
 }
 
@@ -177,7 +178,13 @@ impl<'a> Record<'a> {
                 let (counter, slots, _) = entry.counter()?;
                 let slots = slots.at(now);
                 Some(match rules(entry.id) {
-                    Some(rule) => Update::of(entry.id, &rule, rule.advance(Some(counter), now), slots),
+                    Some(rule) => {
+                        // What was written may be later than when it is empty, but for the future that the clock was set back from.
+                        let written = if rule.set_back(&counter, now) { now } else { entry.empty_at };
+                        let counter = rule.advance(Some(counter), now);
+                        let empty_at = rule.empty_at(&counter).max(slots.end()).max(written);
+                        Update { id: entry.id, counter, slots, empty_at }
+                    }
                     None => Update { id: entry.id, counter, slots, empty_at: entry.empty_at },
                 })
             })
@@ -187,15 +194,11 @@ impl<'a> Record<'a> {
         for update in aged(other) {
             match merged.iter_mut().find(|known| known.id == update.id) {
                 Some(known) => {
-                    let counter = Rule::larger(known.counter, update.counter);
-                    let slots = known.slots.larger(&update.slots);
-                    *known = match rules(update.id) {
-                        Some(rule) => Update::of(update.id, &rule, counter, slots),
-                        None => {
-                            let empty_at = known.empty_at.max(update.empty_at).max(slots.end());
-                            Update { id: update.id, counter, slots, empty_at }
-                        }
-                    };
+                    let (counter, slots) =
+                        (Rule::larger(known.counter, update.counter), known.slots.larger(&update.slots));
+                    let empty_at = rules(update.id).map(|rule| rule.empty_at(&counter)).unwrap_or_default();
+                    let empty_at = empty_at.max(known.empty_at).max(update.empty_at).max(slots.end());
+                    *known = Update { id: update.id, counter, slots, empty_at };
                 }
                 None => merged.push(update),
             }
@@ -232,16 +235,6 @@ impl<'a> Record<'a> {
             carried().for_each(|entry| push_entry(&mut bytes, &entry));
         }
         (bytes, overfull)
-    }
-}
-
-// === impl Update ===
-
-impl Update {
-    /// Of a counter and what is reserved of it.
-    #[must_use]
-    pub fn of(id: CounterId, rule: &Rule, counter: Counter, slots: Slots) -> Self {
-        Self { id, counter, slots, empty_at: rule.empty_at(&counter).max(slots.end()) }
     }
 }
 

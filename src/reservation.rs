@@ -181,13 +181,13 @@ impl Slots {
             slot.amount = join(slot.amount, amount);
             return;
         }
-        // The one that ends first of those and the new one makes room: it is held as long as the next.
         let mut first = Slot { until, amount };
+        if let Some(free) = self.0.iter_mut().find(|slot| slot.amount == 0) {
+            *free = first;
+            return;
+        }
+        // The one that ends first of those and the new one makes room: it is held as long as the next.
         for slot in &mut self.0 {
-            if slot.amount == 0 {
-                *slot = first;
-                return;
-            }
             if slot.until < first.until {
                 std::mem::swap(slot, &mut first);
             }

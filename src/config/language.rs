@@ -1,7 +1,7 @@
 //! The configuration language: its objects, fields and the values they take. What they mean together is in [`super`].
 
 use super::denial::{FormatSpec, Fraction, TemplateText};
-use super::reader::{Entries, Field, Grammar, Items, object, words};
+use super::reader::{Entries, Field, Grammar, Items, OfTokens, object, words};
 use super::values::{
     BytesPerToken, CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Lifetime, Message, MetadataKey,
     Method, ModelName, Name, ParameterName, Path, Per, Shares, Size, Status, Statuses, Suffix, TokenCost, Tokens,
@@ -12,8 +12,7 @@ use crate::key::KeyHash;
 use schemars::JsonSchema;
 
 /// What the reader has to know of this language besides its types.
-pub(super) const GRAMMAR: Grammar =
-    Grammar { missing: if cfg!(feature = "llm") { &[] } else { OF_TOKENS }, advice: LOAD, is_secret };
+pub(super) const GRAMMAR: Grammar = Grammar { is_secret };
 
 /// Whether a key, or its hash, may stand at a path by mistake.
 fn is_secret(path: &str) -> bool {
@@ -21,16 +20,6 @@ fn is_secret(path: &str) -> bool {
     let key = path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| path.ends_with(field));
     consumer || key
 }
-
-/// What the module without tokens does not have.
-const OF_TOKENS: &[(&str, &[&str])] = &[
-    ("Configuration", &["llm"]),
-    ("LimitSpec", &["tokens", "count", "weights", "reserve"]),
-    ("RuleSpec", &["token_cost"]),
-    ("MatchSpec", &["model"]),
-];
-
-const LOAD: &str = "not supported by allowance.wasm: load allowance-llm.wasm, which counts tokens";
 
 object! {
     /// The whole configuration.
@@ -54,7 +43,7 @@ object! {
         pub(super) max_tracked_keys: Field<TrackedKeys>,
         pub(super) metrics: Field<MetricsSpec>,
         pub(super) log: Field<LogSpec>,
-        pub(super) llm: Field<LlmSpec>,
+        pub(super) llm: Field<OfTokens<LlmSpec>>,
     }
 }
 
@@ -132,10 +121,10 @@ object! {
     pub(super) struct LimitSpec {
         pub(super) name: Field<Name>,
         pub(super) requests: Field<Units>,
-        pub(super) tokens: Field<Units>,
-        pub(super) count: Field<CountSpec>,
-        pub(super) weights: Field<WeightsSpec>,
-        pub(super) reserve: Field<bool>,
+        pub(super) tokens: Field<OfTokens<Units>>,
+        pub(super) count: Field<OfTokens<CountSpec>>,
+        pub(super) weights: Field<OfTokens<WeightsSpec>>,
+        pub(super) reserve: Field<OfTokens<bool>>,
         pub(super) per: Field<Per>,
         pub(super) algorithm: Field<AlgorithmSpec>,
         pub(super) burst: Field<Units>,
@@ -205,7 +194,7 @@ object! {
         pub(super) r#match: Field<MatchSpec>,
         pub(super) exempt: Field<bool>,
         pub(super) cost: Field<Units>,
-        pub(super) token_cost: Field<TokenCost>,
+        pub(super) token_cost: Field<OfTokens<TokenCost>>,
         pub(super) plan: Field<Name>,
         pub(super) limits: Field<Vec<Field<LimitSpec>>>,
         pub(super) format: Field<FormatSpec>,
@@ -219,7 +208,7 @@ object! {
         pub(super) methods: Field<Vec<Field<Method>>>,
         pub(super) hosts: Field<Vec<Field<Host>>>,
         pub(super) headers: Field<Vec<Field<HeaderMatchSpec>>>,
-        pub(super) model: Field<ModelSpec>,
+        pub(super) model: Field<OfTokens<ModelSpec>>,
     }
 }
 

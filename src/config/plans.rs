@@ -95,15 +95,11 @@ fn limit(spec: LimitSpec, scope: &str, path: &str, everywhere: Everywhere, mista
         mistakes.add(child(path, "tokens"), "expected either requests or tokens, got both");
         return None;
     }
-    let unit = if of_tokens { Unit::Tokens(count(spec.count)?) } else { Unit::Requests };
-    if of_tokens && unit.tokens().is_none() {
-        // This build does not have it, and that has been said.
-        return None;
-    }
-    let weights = weights(spec.weights, unit, &child(path, "weights"), mistakes);
-    let reserve = (of_tokens && spec.reserve != Field::Given(false)).then_some(everywhere.lifetime);
+    let unit = if of_tokens { Unit::Tokens(count(spec.count.known())?) } else { Unit::Requests };
+    let weights = weights(spec.weights.known(), unit, &child(path, "weights"), mistakes);
+    let reserve = (of_tokens && spec.reserve.known() != Field::Given(false)).then_some(everywhere.lifetime);
     let burst_given = !spec.burst.is_absent();
-    let max = if of_tokens { spec.tokens } else { spec.requests };
+    let max = if of_tokens { spec.tokens.known() } else { spec.requests };
     let (max, window) = (max.given()?.0, spec.per.given()?.0);
     let algorithm = match spec.algorithm {
         Field::Absent if window.is_word() => Algorithm::FixedWindow,

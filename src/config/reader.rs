@@ -61,10 +61,6 @@ struct Notes {
 /// What there is to know of a language besides its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grammar {
-    /// Fields of the language that this build does not have, by the Rust name of their type.
-    pub(super) missing: &'static [(&'static str, &'static [&'static str])],
-    /// What is said of them.
-    pub(super) advice: &'static str,
     /// Whether what stands at a path may be a secret: then no mistake says it.
     pub(super) is_secret: fn(&str) -> bool,
 }
@@ -117,7 +113,7 @@ macro_rules! object {
             ) -> Result<Self, $crate::config::reader::Refused> {
                 const FIELDS: &[&str] = &[$($crate::config::reader::unraw(stringify!($field))),*];
                 let mut object = Self::default();
-                reader.object(stringify!($object), FIELDS, &mut |field, reader| {
+                reader.object(FIELDS, &mut |field, reader| {
                     let mut slots = FIELDS.iter();
                     $(if slots.next() == Some(&field) {
                         object.$field = Field::read(reader);
@@ -163,6 +159,35 @@ pub(super) const fn unraw(name: &str) -> &str {
             Err(_) => name,
         },
         _ => name,
+    }
+}
+
+/// What only the build that counts tokens has. In the other one it is refused, and has no code.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OfTokens<T>(T);
+
+const LOAD: &str = "not supported by allowance.wasm: load allowance-llm.wasm, which counts tokens";
+
+// === impl OfTokens ===
+
+impl<'a, T: Read<'a>> Read<'a> for OfTokens<T> {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        if cfg!(feature = "llm") {
+            return T::read(reader).map(Self);
+        }
+        reader.notes.note(LOAD.to_owned());
+        Err(Refused)
+    }
+}
+
+impl<T> Field<OfTokens<T>> {
+    /// What is in it, wherever it may be said.
+    pub(super) fn known(self) -> Field<T> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Given(OfTokens(value)) if cfg!(feature = "llm") => Field::Given(value),
+            Self::Wrong | Self::Given(_) => Field::Wrong,
+        }
     }
 }
 
@@ -288,11 +313,6 @@ impl Notes {
                 }
             });
         }
-    }
-
-    /// Whether this build does not have a field of the type `name`.
-    fn is_missing(&self, name: &str, field: &str) -> bool {
-        self.grammar.missing.iter().any(|(of, missing)| *of == name && missing.contains(&field))
     }
 
     fn is_secret(&self, path: &str) -> bool {
@@ -434,13 +454,8 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// An object with some of these fields; `name` is the object's.
-    pub(super) fn object(
-        self,
-        name: &str,
-        fields: &[&str],
-        read: &mut dyn FnMut(&str, Reader<'a, '_>),
-    ) -> Result<(), Refused> {
+    /// An object with some of these fields.
+    pub(super) fn object(self, fields: &[&str], read: &mut dyn FnMut(&str, Reader<'a, '_>)) -> Result<(), Refused> {
         let Value::Object(object) = &self.value else {
             let expected = match fields {
                 [only] => format!("an object with the field {only}"),
@@ -450,16 +465,10 @@ impl<'a> Reader<'a, '_> {
         };
         let here = self.notes.path.len();
         self.notes.fields(object, &mut |field, reader| {
-            let Reader { value, notes } = reader;
-            if notes.is_missing(name, field) {
-                notes.note(notes.grammar.advice.to_owned());
-                // It is there, so that nobody misses it; what else is wrong with it does not matter.
-                let known = notes.mistakes.len();
-                read(field, Reader { value, notes: &mut *notes });
-                notes.mistakes.truncate(known);
-            } else if fields.contains(&field) {
-                read(field, Reader { value, notes });
+            if fields.contains(&field) {
+                read(field, reader);
             } else {
+                let notes = reader.notes;
                 // The name itself may be one, where a space is missing behind a colon.
                 if notes.is_secret(&notes.path) {
                     notes.path.truncate(here);

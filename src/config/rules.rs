@@ -59,7 +59,7 @@ pub(super) fn rules(
             Effect::Exempt
         } else {
             let cost = spec.cost.given().map_or(1, |cost| cost.0.get());
-            let token_cost = spec.token_cost.given().map_or(Thousandths::ONE, |factor| factor.0);
+            let token_cost = spec.token_cost.known().given().map_or(Thousandths::ONE, |factor| factor.0);
             Effect::Charge { cost, token_cost, plan, limits }
         };
         let format = spec.format.given().map(|format| format.0);
@@ -78,7 +78,7 @@ fn matcher(spec: MatchSpec, path: &str, mistakes: &mut Mistakes) -> Matcher {
             mistakes.add(child(path, field), "expected at least one, got an empty list");
         }
     }
-    let model = spec.model.given().and_then(|spec| model_match(spec, &child(path, "model"), mistakes));
+    let model = spec.model.known().given().and_then(|spec| model_match(spec, &child(path, "model"), mistakes));
     let headers = spec.headers.given().unwrap_or_default().into_iter().enumerate();
     Matcher {
         path: spec.path.given().and_then(|spec| path_match(spec, &child(path, "path"), mistakes)),

@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, for editors: made of the types of the language, and kept true by tests.
 
 use super::language::Configuration;
-use super::reader::{Entries, Field, Items};
+use super::reader::{Entries, Field, Items, OfTokens};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -10,6 +10,25 @@ use std::path::Path;
 
 /// A field has the schema of its value: whether it may be left out is said by the object it is in.
 impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// The schema is that of the build which has everything.
+impl<T: JsonSchema> JsonSchema for OfTokens<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }

@@ -17,6 +17,10 @@ mod gate;
 mod keys;
 mod ledger;
 mod records;
+#[cfg(feature = "llm")]
+mod settling;
 mod strategies;
 mod table;
 mod usage;
+#[cfg(feature = "llm")]
+mod tokens;
