@@ -47,17 +47,18 @@ check: ## Check formatting, lints and documentation
 	@CARGO="$(CARGO)" .make/need.sh cargo linker c++ rustfmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) clippy --locked --all-targets --features llm -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --features llm --no-deps --document-private-items
 
 test: build $(CRASHING) ## Run all tests, those in a real Envoy included
-	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
+	@$(PARTS) && $(CARGO) test --locked --features llm --no-fail-fast
 	@CARGO="$(CARGO)" .make/fuzz.sh 5
 
 fuzz: ## Fuzz everything that reads what upstreams and clients send: ten minutes each, or SECONDS=60
 	@CARGO="$(CARGO)" .make/fuzz.sh $(SECONDS)
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood
+	@$(PARTS) && $(CARGO) test --locked --features llm --test e2e --test clients --test flood --test llm
 
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)

@@ -76,6 +76,7 @@ impl Api {
         match proxy.decide(gate, &headers) {
             Action::Pass(_) => None,
             Action::Refuse(reply) => Some(reply),
+            Action::Wait(_) => panic!("it has no body"),
         }
     }
 
@@ -348,6 +349,7 @@ proptest! {
             let fields: BTreeMap<&str, String> = match proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "k")]) {
                 Action::Pass(passed) => passed.fields(&Upstream(BTreeMap::new())).into_iter().collect(),
                 Action::Refuse(reply) => reply.headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect(),
+                Action::Wait(_) => panic!("it has no body"),
             };
             if enforced == 0 {
                 prop_assert!(fields.is_empty());

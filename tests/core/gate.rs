@@ -72,6 +72,7 @@ impl Proxy {
                 let wait = reply.headers.iter().find(|(name, _)| *name == "retry-after");
                 (reply.status, wait.map(|(_, value)| value.parse().unwrap()))
             }
+            Action::Wait(_) => panic!("it has no body"),
         }
     }
 

@@ -21,6 +21,6 @@ mod records;
 mod settling;
 mod strategies;
 mod table;
-mod usage;
 #[cfg(feature = "llm")]
 mod tokens;
+mod usage;
