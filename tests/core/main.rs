@@ -21,4 +21,6 @@ mod settling;
 mod strategies;
 mod table;
 #[cfg(feature = "llm")]
+mod telling;
+#[cfg(feature = "llm")]
 mod tokens;
