@@ -22,5 +22,7 @@ mod settling;
 mod strategies;
 mod table;
 #[cfg(feature = "llm")]
+mod telling;
+#[cfg(feature = "llm")]
 mod tokens;
 mod usage;

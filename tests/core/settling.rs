@@ -27,17 +27,17 @@ rules:
 llm: {reservation: 60s}
 ";
 
-struct World {
-    host: Proxy,
-    config: Config,
-    ledger: Ledger,
+pub(crate) struct World {
+    pub(crate) host: Proxy,
+    pub(crate) config: Config,
+    pub(crate) ledger: Ledger,
 }
 
 /// Who calls: a listed consumer, or a key that nobody lists.
 const CALLERS: [Option<u64>; 2] = [None, Some(42)];
 
 impl World {
-    fn new(yaml: &str) -> Self {
+    pub(crate) fn new(yaml: &str) -> Self {
         let host = Proxy::new();
         let value: serde_json::Value = serde_saphyr::from_str(yaml).unwrap();
         let config = Config::parse(&serde_json::to_vec(&value).unwrap()).unwrap();
@@ -48,7 +48,7 @@ impl World {
         Self { host, config, ledger }
     }
 
-    fn accounts(&self, hash: Option<u64>, charging: &Charging) -> (Account, Option<Account>) {
+    pub(crate) fn accounts(&self, hash: Option<u64>, charging: &Charging) -> (Account, Option<Account>) {
         let caller = match hash {
             None => {
                 let (index, consumer) = self.config.consumers.by_name(b"acme").unwrap();
@@ -72,11 +72,11 @@ impl World {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.host.now().unwrap()
     }
 
-    fn reserve(&self, account: &Account, cost: &Cost) -> Option<Reservation> {
+    pub(crate) fn reserve(&self, account: &Account, cost: &Cost) -> Option<Reservation> {
         let outcome = self.ledger.decide(&self.host, account, cost, self.now(), Mode::Charge).unwrap();
         matches!(outcome.decision, Decision::Allowed { .. }).then_some(outcome.reservation)
     }
