@@ -15,6 +15,7 @@ mod support;
 
 mod budget;
 mod hostile;
+mod llm;
 mod memory;
 mod races;
 mod secrets;
