@@ -13,7 +13,7 @@ pub struct Waiting {
     body: Body,
     /// The largest body that is read, in bytes.
     max_body: u64,
-    /// Its body is compressed, or announced as larger than is read.
+    /// Its body is compressed, announced as larger than is read, or half of a conversation.
     unread: bool,
 }
 
@@ -40,7 +40,7 @@ impl Waiting {
             .any(|coding| !coding.is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity"));
         let announced =
             headers.values("content-length").next().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
-        let unread = compressed || announced.is_some_and(|length: u64| length > max_body);
+        let unread = compressed || both_ways || announced.is_some_and(|length: u64| length > max_body);
         Self { headers, target, body: Body::default(), max_body, unread }
     }
 
@@ -56,7 +56,7 @@ impl Waiting {
         &self.headers
     }
 
-    /// Whether more of the body changes nothing: it is compressed, or larger than is read.
+    /// Whether more of the body changes nothing: it is compressed, larger than is read, or half of a conversation.
     #[must_use]
     pub fn is_decided(&self) -> bool {
         self.unread || self.body.size() > self.max_body

@@ -26,3 +26,4 @@ mod telling;
 #[cfg(feature = "llm")]
 mod tokens;
 mod usage;
+mod waiting;

@@ -222,3 +222,21 @@ fn who_has_no_key_is_refused_before_any_body() {
     assert_eq!(connection.read_response(false).status, 401);
     assert!(asked.lock().unwrap().is_empty());
 }
+
+/// A caller that talks both ways says nothing more before it is answered, so nothing may wait for that.
+#[test]
+fn conversations_do_not_wait_for_each_other() {
+    let (envoy, _) = start("[{tokens: 20000, per: 300d}]", "llm: {default_input: 700, default_output: 300}\n");
+    let request =
+        Request::new("POST", "/v1.Chat/Talk").header("x-api-key", "k").header("content-type", "application/grpc");
+    let mut connection = Connection::open(envoy.addr());
+    connection.send(&request.header("transfer-encoding", "chunked").to_bytes());
+    // Decided without its body: what is configured for bodies that are not read is reserved.
+    let start = std::time::Instant::now();
+    while used(&envoy, "k") != 1000 {
+        assert!(start.elapsed() < crate::support::http::TIMEOUT, "it waits");
+    }
+    connection.send(b"0\r\n\r\n");
+    assert_eq!(connection.read_response(false).status, 200);
+    assert_eq!(used(&envoy, "k"), 12);
+}
