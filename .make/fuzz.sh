@@ -7,7 +7,8 @@ seconds=$1
 shift
 read -ra cargo <<<"${CARGO:-cargo}"
 targets=("$@")
-((${#targets[@]})) || mapfile -t targets < <(sed -n '/^\[\[bin\]\]/,/^$/s/^name = "\(.*\)"/\1/p' tests/fuzz/Cargo.toml)
+# Names without spaces: one word each.
+((${#targets[@]})) || targets=($(sed -n '/^\[\[bin\]\]/,/^$/s/^name = "\(.*\)"/\1/p' tests/fuzz/Cargo.toml))
 
 CARGO="${cargo[*]}" .make/need.sh cargo linker c++
 

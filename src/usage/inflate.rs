@@ -90,7 +90,7 @@ impl Inflate {
                 Stage::Deflated(members) => self.inflate(bytes, members, &mut write),
                 Stage::Second(before) if !is_zlib(before, first) => {
                     self.stage = Stage::Deflated(false);
-                    // No output yet of so little but for a body that is all there.
+                    // One byte is no whole body, nor the end of one.
                     self.inflate(&[before], false, &mut write);
                     bytes
                 }
@@ -122,8 +122,13 @@ impl Inflate {
                 self.stage = if members { Stage::Trailer(0) } else { Stage::Over };
                 return bytes;
             }
-            // A piece that is not full is all there is; nothing read and nothing written is no way on.
-            if (bytes.is_empty() && written < PIECE) || (read == 0 && written == 0) {
+            // A piece that is not full is all there is.
+            if bytes.is_empty() && written < PIECE {
+                return &[];
+            }
+            if read == 0 && written == 0 {
+                // After a full piece that was the last one; otherwise the decoder is stuck, which it never should be.
+                self.stage = if bytes.is_empty() { self.stage } else { Stage::Broken };
                 return &[];
             }
         }

@@ -53,6 +53,12 @@ fn the_last_usage_of_a_stream_wins() {
     // As a whole: a usage that is null says nothing, and takes nothing back.
     let stream = r#"{"usage":{"prompt_tokens":3,"completion_tokens":2}} {"usage":null} {"usage":{}}"#;
     assert_eq!(tokens(stream), Some([3, 0, 2, 0]));
+    let stream = r#"{"usage":{"prompt_tokens":3,"completion_tokens":2}} {"usage":{"completion_tokens":4}}"#;
+    assert_eq!(tokens(stream), Some([0, 0, 4, 0]));
+    // Also after one that would be added to.
+    let stream = r#"{"usage":{"input_tokens":5,"cache_read_input_tokens":9,"output_tokens":1}}
+        {"usage":{"prompt_tokens":7,"completion_tokens":2}}"#;
+    assert_eq!(tokens(stream), Some([7, 0, 2, 0]));
 }
 
 #[test]
@@ -112,6 +118,23 @@ fn names_may_be_escaped_and_texts_are_not_names() {
     );
     // A quote after half an escape ends the string, as anything else would be guessing.
     assert_eq!(tokens(r#"{"a":"\u12","usage":{"prompt_tokens":7}}"#), Some([7, 0, 0, 0]));
+    for none in [r#"{"usage\u12":{"prompt_tokens":7}}"#, r#"{"usage\ud800":{"prompt_tokens":7}}"#] {
+        assert_eq!(tokens(none), None, "{none}");
+    }
+    // Without a comma before it, it is no name.
+    assert_eq!(tokens(r#"{"choices":{} "usage":{"prompt_tokens":9}}"#), None);
+}
+
+#[test]
+fn a_metric_has_its_own_value_or_none() {
+    let metrics = |more: &str| {
+        format!(
+            r#"{{"metrics":[{{"metric":"num_prompt_tokens","value":5}},{{"metric":"num_completion_tokens"{more}}}]}}"#
+        )
+    };
+    assert_eq!(tokens(&metrics(r#","value":7"#)), Some([5, 0, 7, 0]));
+    assert_eq!(tokens(&metrics("")), Some([5, 0, 0, 0]));
+    assert_eq!(tokens(r#"{"metrics":[{"metric":"num_prompt_tokens"},{"value":5}]}"#), None);
 }
 
 #[test]
@@ -150,6 +173,12 @@ fn data_of_several_lines_is_one_document() {
     let stream = "data: {\"usage\":\ndata: {\"prompt_tokens\":\r\ndata:3\rdata\ndata: }}\n\n";
     assert_eq!(read("text/event-stream", "", [stream.as_bytes()]).usage.unwrap().input, 3);
     assert_eq!(read("text/event-stream", "", stream.as_bytes().chunks(1)).usage.unwrap().input, 3);
+    // Lines are not run together: what this is not is 12.
+    let stream = "data: {\"usage\":{\"prompt_tokens\":1\ndata:2}}\n\n";
+    assert_eq!(read("text/event-stream", "", [stream.as_bytes()]).usage.unwrap().input, 1);
+    // Half a byte order mark is part of a name.
+    let stream = b"\xef\xbbdata: {\"usage\":{\"prompt_tokens\":3}}\n\n";
+    assert_eq!(read("text/event-stream", "", [stream.as_slice()]).usage, None);
     // Fields that only look like data.
     for other in ["date: ", "dat: ", "datax: ", " data: ", "Data: ", ": data: ", "data : "] {
         let stream = format!("{other}{{\"usage\":{{\"prompt_tokens\":3}}}}\n\n");
@@ -193,6 +222,9 @@ fn usage_covers_all_text_of_its_document_wherever_it_stands() {
     ] {
         assert_eq!((json(text).estimate, json(text).estimated()), (0, false), "{text}");
     }
+    // Nor does it matter that the document breaks off after it.
+    let cut = r#"{"choices":[{"message":{"content":"abcd"}}],"usage":{"prompt_tokens":1,"completion_tokens":1}"#;
+    assert_eq!((json(cut).estimate, json(cut).estimated()), (0, false));
     // Output is not covered by a usage that does not count it.
     let prompt = r#"{"candidates":[{"content":{"parts":[{"text":"abcd"}]}}],"usageMetadata":{"promptTokenCount":1}}"#;
     assert_eq!((json(prompt).estimate, json(prompt).estimated()), (1, true));
@@ -268,7 +300,7 @@ fn all_parts_of_a_gzip_header_are_stepped_over() {
     for flags in 0..32_u8 {
         let mut builder = flate2::GzBuilder::new();
         if flags & 4 != 0 {
-            builder = builder.extra(vec![0, 7, 8]);
+            builder = builder.extra(vec![7; usize::from(flags & 3)]);
         }
         if flags & 8 != 0 {
             builder = builder.filename("name");
@@ -298,6 +330,19 @@ fn all_parts_of_a_gzip_header_are_stepped_over() {
             assert_eq!(read("application/json", "gzip", [padded.as_slice()]).usage.unwrap().input, 3, "{rest:?}");
         }
     }
+}
+
+#[test]
+fn everything_is_read_that_a_flush_lets_out() {
+    // More than one piece of output, from hardly any input, and then nothing more comes.
+    let text = "x".repeat(20_000);
+    let body = format!(r#"{{"choices":[{{"text":"{text}"}}],"usage":{{"prompt_tokens":3,"completion_tokens":4}}}}"#);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, body.as_bytes()).unwrap();
+    std::io::Write::flush(&mut encoder).unwrap();
+    let gzip = encoder.get_ref().as_slice();
+    assert_eq!(read("application/json", "gzip", [gzip]).usage.unwrap().input, 3);
+    assert_eq!(read("application/json", "gzip", gzip.chunks(1)).usage.unwrap().input, 3);
 }
 
 /// Bytes of data and trailer, at the level that the builder's encoder has.
