@@ -18,6 +18,7 @@ mod hostile;
 mod memory;
 mod races;
 mod secrets;
+mod tokens;
 
 use std::sync::{Arc, LazyLock};
 use support::proxy::{Instance, Module, Options, SharedData};
