@@ -19,6 +19,7 @@ mod llm;
 mod memory;
 mod races;
 mod secrets;
+mod tokens;
 
 use std::sync::{Arc, LazyLock};
 use support::proxy::{Instance, Module, Options, SharedData};
