@@ -10,6 +10,7 @@
 )]
 
 mod ask;
+mod ask_oracle;
 mod clock;
 mod counting;
 mod dialects;
