@@ -74,17 +74,21 @@ pub(crate) fn decoder_does_not_mind_cuts(bytes: &[u8]) {
     }
 }
 
-/// What is compressed reads as if it were not.
-pub(crate) fn compression_makes_no_difference(bytes: &[u8]) {
+/// What is compressed reads as if it were not, in whichever way.
+pub(crate) fn compression_makes_no_difference(bytes: &[u8], way: usize) {
     let plain = read("application/json", "", [bytes]);
-    for (encoding, bytes) in compressed(bytes) {
-        assert_eq!(read("application/json", encoding, [bytes.as_slice()]), plain, "{encoding}");
-        assert_eq!(read("application/json", encoding, cut(&bytes, 40)), plain, "{encoding}, cut");
-    }
+    let (encoding, bytes) = compress(bytes, way);
+    assert_eq!(read("application/json", encoding, [bytes.as_slice()]), plain, "{encoding}");
+    assert_eq!(read("application/json", encoding, cut(&bytes, 40)), plain, "{encoding}, cut");
 }
 
-/// The same in every way to compress it, two members of gzip included.
-pub(crate) fn compressed(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+/// The same in every way to compress it.
+pub(crate) fn compressed(bytes: &[u8]) -> [(&'static str, Vec<u8>); 4] {
+    [0, 1, 2, 3].map(|way| compress(bytes, way))
+}
+
+/// One of the ways to compress: gzip, two members of gzip, zlib, raw deflate; at any level.
+fn compress(bytes: &[u8], way: usize) -> (&'static str, Vec<u8>) {
     let level = Compression::new(u32::try_from(bytes.len() % 10).unwrap());
     let gzip = |bytes: &[u8]| {
         let mut encoder = GzEncoder::new(Vec::new(), level);
@@ -95,24 +99,32 @@ pub(crate) fn compressed(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         }
         encoder.finish().unwrap()
     };
-    let mut zlib = ZlibEncoder::new(Vec::new(), level);
-    zlib.write_all(bytes).unwrap();
-    let mut raw = DeflateEncoder::new(Vec::new(), level);
-    raw.write_all(bytes).unwrap();
-    let (first, second) = bytes.split_at(bytes.len() / 2);
-    vec![
-        ("gzip", gzip(bytes)),
-        ("gzip", [gzip(first), gzip(second)].concat()),
-        ("deflate", zlib.finish().unwrap()),
-        ("deflate", raw.finish().unwrap()),
-    ]
+    match way % 4 {
+        0 => ("gzip", gzip(bytes)),
+        1 => {
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            ("gzip", [gzip(first), gzip(second)].concat())
+        }
+        2 => {
+            let mut zlib = ZlibEncoder::new(Vec::new(), level);
+            zlib.write_all(bytes).unwrap();
+            ("deflate", zlib.finish().unwrap())
+        }
+        _ => {
+            let mut raw = DeflateEncoder::new(Vec::new(), level);
+            raw.write_all(bytes).unwrap();
+            ("deflate", raw.finish().unwrap())
+        }
+    }
 }
 
 /// The dropper takes out what it is to take out and nothing else, in any cuts, and holds no more than it may.
 pub(crate) fn dropper_takes_out_what_it_is_to(stream: &[u8]) {
     let expected = without_unasked(stream);
-    assert_eq!(pass([stream]), expected, "whole");
-    assert_eq!(pass(cut(stream, 7)), expected, "cut");
+    let same =
+        |out: Vec<u8>, how| assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string(), "{how}");
+    same(pass([stream]), "whole");
+    same(pass(cut(stream, 7)), "cut");
     let (mut dropper, mut out, mut pushed) = (Dropper::new(), Vec::new(), 0);
     for byte in stream.chunks(1) {
         dropper.push(byte, &mut out);
@@ -121,7 +133,7 @@ pub(crate) fn dropper_takes_out_what_it_is_to(stream: &[u8]) {
         assert!(out.len() + LARGEST + gone + 1 >= pushed, "{pushed} bytes pushed, {} out", out.len());
     }
     dropper.finish(&mut out);
-    assert_eq!(out, expected, "byte by byte");
+    same(out, "byte by byte");
 }
 
 /// The stream without the events that report usage and have no choices, worked out in the plainest way.
@@ -178,13 +190,13 @@ fn is_unasked(event: &[&[u8]], bytes: &[u8]) -> bool {
         .filter_map(|rest| if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b":") })
         .map(|said| said.strip_prefix(b" ").unwrap_or(said))
         .collect();
-    match serde_json::from_slice::<Chunk>(&said.join(&b'\n')) {
+    match serde_json::from_str::<Chunk>(&String::from_utf8_lossy(&said.join(&b'\n'))) {
         Ok(Chunk { choices, usage }) => {
             let all = |kinds: &[Kind], kind| !kinds.is_empty() && kinds.iter().all(|one| *one == kind);
             all(&choices, Kind::EmptyList) && all(&usage, Kind::Object)
         }
-        // What is not JSON may go either way, but always the same.
-        Err(_) => pass([&b"\n"[..], bytes, b"\n"]).len() == 1,
+        // What is not JSON may go either way, but always the same: here after a line, and with a line end that no CR before it can take for its own.
+        Err(_) => pass([&b"\n"[..], bytes, b"\r\n"]).len() == 1,
     }
 }
 
