@@ -1,4 +1,4 @@
-//! Asks: what a request to a model asks for, by its [body](body) and its path, and what it may take at most.
+//! Asks: what a request to a model asks for, by its [body] and its path, and what it may take at most.
 
 pub mod body;
 

@@ -4,7 +4,7 @@ use allowance::ask::body::{Body, LONGEST_MODEL};
 use serde_json::Value;
 
 /// The first byte says where to cut, the rest is the body.
-pub fn asks_the_same_in_any_pieces(bytes: &[u8]) {
+pub(crate) fn asks_the_same_in_any_pieces(bytes: &[u8]) {
     let (Some(&seed), body) = (bytes.first(), bytes.get(1..).unwrap_or_default()) else { return };
     let mut whole = Body::default();
     whole.push(body);

@@ -49,7 +49,10 @@ pub(crate) fn sample(path: &Path) -> String {
     let module = std::env::var("ALLOWANCE_WASM").expect("ALLOWANCE_WASM is not set: run \"make test\"");
     let llm = std::env::var("ALLOWANCE_LLM_WASM").expect("ALLOWANCE_LLM_WASM is not set: run \"make test\"");
     let ports = ["10000", "10001", "9901"];
-    let free = |text: String, port| text.replace(&format!("port_value: {port}\n"), "port_value: 0\n").replace(&format!("port_value: {port}}}"), "port_value: 0}");
+    let free = |text: String, port| {
+        text.replace(&format!("port_value: {port}\n"), "port_value: 0\n")
+            .replace(&format!("port_value: {port}}}"), "port_value: 0}")
+    };
     let text = ports.into_iter().fold(text, free);
     text.replace("target/allowance.wasm", &module).replace("target/allowance-llm.wasm", &llm)
 }

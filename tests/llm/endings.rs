@@ -261,7 +261,7 @@ fn what_a_crashed_vm_had_reserved_is_given_back() {
         alive();
         let now = used(&envoy, "k");
         assert!(
-            (12 * crash..=12 * crash + reserved * crash).contains(&now) && (now - 12 * crash) % reserved == 0,
+            (12 * crash..=12 * crash + reserved * crash).contains(&now) && (now - 12 * crash).is_multiple_of(reserved),
             "{now}"
         );
     }
