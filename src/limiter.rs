@@ -26,6 +26,7 @@ struct Candidate<'a> {
     limit: &'a Limit,
     /// As of now.
     counter: Counter,
+    empty_at: Timestamp,
     admits: bool,
     /// The clock made a big step back since it was written.
     set_back: bool,
@@ -35,21 +36,25 @@ struct Candidate<'a> {
 /// A denial is stored only when the clock made a big step back (see [`crate::counter`]), and charges nothing then either.
 #[must_use]
 pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> Outcome {
+    let mut denied = false;
     let mut candidates: Vec<Candidate<'_>> = limits
         .iter()
         .map(|limit| {
             let stored = record.counter(limit.id);
             let counter = limit.rule.advance(stored, now);
             let set_back = stored.is_some_and(|stored| limit.rule.set_back(&stored, now));
-            Candidate { limit, counter, admits: limit.rule.admits(&counter, cost), set_back }
+            let admits = limit.rule.admits(&counter, cost);
+            denied |= !admits && !limit.shadow;
+            Candidate { limit, counter, empty_at: now, admits, set_back }
         })
         .collect();
-    let denial = denial(&candidates, cost, now);
-    if denial.is_none() {
-        for candidate in candidates.iter_mut().filter(|candidate| candidate.admits) {
-            candidate.counter = candidate.limit.rule.charge(candidate.counter, cost);
+    for Candidate { limit, counter, empty_at, admits, .. } in &mut candidates {
+        if *admits && !denied {
+            *counter = limit.rule.charge(*counter, cost);
         }
+        *empty_at = limit.rule.empty_at(counter);
     }
+    let denial = if denied { denial(&candidates, cost, now) } else { None };
     let decision = denial.unwrap_or_else(|| Decision::Allowed {
         tightest: tightest(&candidates, now),
         shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
@@ -61,8 +66,13 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) 
     if !charged && !set_back {
         return Outcome { decision, record: None, overfull: false, set_back, uncharged };
     }
-    let updates = candidates.iter().map(|candidate| update(candidate.limit, candidate.counter));
-    let (bytes, overfull) = record.encode(updates, now);
+    let update = |Candidate { limit, counter, empty_at, .. }: &Candidate<'_>| Update {
+        id: limit.id,
+        counter: *counter,
+        empty_at: *empty_at,
+    };
+    let updates: Vec<Update> = candidates.iter().map(update).collect();
+    let (bytes, overfull) = record.encode(&updates, now);
     Outcome { decision, record: Some(bytes), overfull, set_back, uncharged }
 }
 
@@ -80,10 +90,11 @@ pub fn refund(
     let updates: Vec<Update> = charged
         .filter_map(|(_, limit)| {
             let counter = limit.rule.advance(Some(record.counter(limit.id)?), now);
-            Some(update(limit, limit.rule.refund(counter, cost, charged_at)))
+            let counter = limit.rule.refund(counter, cost, charged_at);
+            Some(Update { id: limit.id, counter, empty_at: limit.rule.empty_at(&counter) })
         })
         .collect();
-    (!updates.is_empty()).then(|| record.encode(updates.iter().copied(), now).0)
+    (!updates.is_empty()).then(|| record.encode(&updates, now).0)
 }
 
 /// The largest used share of a record's counters, as (used, capacity). Counters without a rule are no part of it.
@@ -106,10 +117,6 @@ pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
     product(one.0, other.1) < product(other.0, one.1)
-}
-
-fn update(limit: &Limit, counter: Counter) -> Update {
-    Update { id: limit.id, counter, empty_at: limit.rule.empty_at(&counter) }
 }
 
 /// The exhausted limit with the longest wait, if any is exhausted.
@@ -152,10 +159,10 @@ fn tightest(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Standing> {
 }
 
 fn standing(index: usize, candidate: &Candidate<'_>, now: Timestamp) -> Standing {
-    let Candidate { limit, counter, .. } = candidate;
+    let Candidate { limit, counter, empty_at, .. } = candidate;
     Standing {
         limit: index,
         remaining: limit.capacity().saturating_sub(limit.rule.used(counter)),
-        reset: limit.rule.empty_at(counter).since(now),
+        reset: empty_at.since(now),
     }
 }

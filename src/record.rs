@@ -19,6 +19,8 @@ const VERSION: u8 = 1;
 const FIXED: u8 = 1;
 const SLIDING: u8 = 2;
 const BUCKET: u8 = 3;
+/// Bytes of a counter with the longest body that this build writes.
+const LONGEST: usize = 42;
 
 /// Names a counter within a record: a hash of scope, name, unit, window and algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,35 +186,31 @@ impl<'a> Record<'a> {
         }
         merged.retain(|update| update.empty_at > now);
         // The format's end: what is empty soonest goes.
-        merged.sort_by_key(|update| std::cmp::Reverse(update.empty_at));
-        merged.truncate(usize::from(u8::MAX));
-        Record::default().encode(merged.iter().copied(), now).0
+        keep(&mut merged, u8::MAX.into(), |update| update.empty_at);
+        Record::default().encode(&merged, now).0
     }
 
     /// The record's bytes with `updates` made at `now`. Other counters stay as they are until they are empty. `true` beside
     /// it when more than [`MAX_LIMITS`] would have stayed: then those of them that are empty soonest are gone.
     #[must_use]
-    pub fn encode(&self, updates: impl Iterator<Item = Update> + Clone, now: Timestamp) -> (Vec<u8>, bool) {
-        let stays = |entry: &Entry<'_>| entry.empty_at > now && updates.clone().all(|update| update.id != entry.id);
-        let carried = || self.entries().filter(stays);
-        let known = updates.clone().count();
-        let room = MAX_LIMITS.saturating_sub(known);
-        let kept = carried().count().min(room);
-        let overfull = carried().count() > room;
-        let mut bytes = Vec::with_capacity(2 + MAX_LIMITS * 42);
-        bytes.extend([VERSION, u8::try_from(known.saturating_add(kept)).unwrap_or(u8::MAX)]);
-        for update in updates.clone() {
+    pub fn encode(&self, updates: &[Update], now: Timestamp) -> (Vec<u8>, bool) {
+        let stays = |entry: &Entry<'_>| entry.empty_at > now && updates.iter().all(|update| update.id != entry.id);
+        // Nearly always none: every counter of the record is one that is updated.
+        let mut carried: Vec<Entry<'_>> = self.entries().filter(stays).collect();
+        let room = MAX_LIMITS.saturating_sub(updates.len());
+        let overfull = carried.len() > room;
+        if overfull {
+            keep(&mut carried, room, |entry| entry.empty_at);
+        }
+        let counters = updates.len().saturating_add(carried.len());
+        let mut bytes = Vec::with_capacity(counters.saturating_mul(LONGEST).saturating_add(2));
+        bytes.extend([VERSION, u8::try_from(counters).unwrap_or(u8::MAX)]);
+        for update in updates {
             let before = self.entries().find(|entry| entry.id == update.id && entry.kind == kind(&update.counter));
             let extra = before.and_then(|entry| Some(entry.counter()?.1)).unwrap_or_default();
-            push_update(&mut bytes, &update, extra);
+            push_update(&mut bytes, update, extra);
         }
-        if overfull {
-            let mut carried: Vec<Entry<'_>> = carried().collect();
-            carried.sort_by_key(|entry| std::cmp::Reverse(entry.empty_at));
-            carried.iter().take(room).for_each(|entry| push_entry(&mut bytes, entry));
-        } else {
-            carried().for_each(|entry| push_entry(&mut bytes, &entry));
-        }
+        carried.iter().for_each(|entry| push_entry(&mut bytes, entry));
         (bytes, overfull)
     }
 }
@@ -244,6 +242,17 @@ impl<'a> Entry<'a> {
             _ => return None,
         };
         Some((counter, body))
+    }
+}
+
+/// Leaves so many, those that are empty last.
+fn keep<T>(counters: &mut Vec<T>, room: usize, empty_at: impl Fn(&T) -> Timestamp) {
+    while counters.len() > room {
+        let soonest = counters.iter().enumerate().min_by_key(|(_, counter)| empty_at(counter));
+        let Some((at, _)) = soonest else {
+            return;
+        };
+        counters.swap_remove(at);
     }
 }
 
