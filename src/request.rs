@@ -2,17 +2,11 @@
 
 use crate::store::HostError;
 use std::cell::OnceCell;
-use std::ops::Range;
+use std::iter;
 
-/// A request's head: what the core needs of the host. Two ways to read headers, because each costs a call into the host that returns
-/// bytes: one header alone is cheaper than all, all are cheaper than two.
+/// A request's head: what the core needs of the host. Headers come all at once: that costs a host less than a property that has all values
+/// of one, and the call for a single header tells only the first of repeated ones.
 pub trait Head {
-    /// All values of one header, joined with `,` as RFC 9110 §5.3 has it; `None` where it is absent. `name` is lower-case.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
-
     /// All headers, `:path` and its like among them.
     ///
     /// # Errors
@@ -65,52 +59,38 @@ impl<'h, H: Head> Request<'h, H> {
     pub fn headers_or_none(&self) -> &Headers {
         self.headers().unwrap_or_else(|_| self.headers.get_or_init(Headers::default))
     }
-
-    /// One header, as [`Head::header`] gives it.
-    ///
-    /// # Errors
-    /// See [`Head::header`].
-    pub fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        let Some(headers) = self.headers.get() else {
-            return self.host.header(name);
-        };
-        let values: Vec<&[u8]> = headers.values(name).collect();
-        Ok((!values.is_empty()).then(|| values.join(&b',')))
-    }
 }
 
-/// All headers of a request in the order they came.
+/// All headers of a request in the order they came, looked at in the host's own serialization: `u32` count, per pair `u32` length of name
+/// and of value, then per pair the name, a NUL, the value, a NUL; little-endian.
 #[derive(Clone, Debug, Default)]
-pub struct Headers {
-    bytes: Vec<u8>,
-    pairs: Vec<(Range<usize>, Range<usize>)>,
-}
+pub struct Headers(Vec<u8>);
 
 impl Headers {
-    /// Reads the proxy-wasm serialization: `u32` count, per pair `u32` length of name and of value, then per pair the name, a
-    /// NUL, the value, a NUL; little-endian. `None` for anything else.
+    /// Takes what the host serialized; `None` for anything else.
     #[must_use]
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
-        if bytes.is_empty() {
-            return Some(Self::default());
-        }
-        let word = |at: usize| -> Option<usize> {
-            let word = bytes.get(at..)?.first_chunk::<4>()?;
-            usize::try_from(u32::from_le_bytes(*word)).ok()
+        let headers = Self(bytes);
+        let whole = headers.0.is_empty() || headers.pairs()?.all(|pair| pair.is_some());
+        whole.then_some(headers)
+    }
+
+    /// The pairs; `None` in place of the first that is not whole, and nothing after it.
+    fn pairs(&self) -> Option<impl Iterator<Item = Option<(&[u8], &[u8])>>> {
+        let (count, rest) = self.0.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (lengths, mut rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let mut lengths = lengths.as_chunks::<4>().0.iter();
+        let mut next = move || {
+            let length = usize::try_from(u32::from_le_bytes(*lengths.next()?)).ok();
+            Some(length.and_then(|length| rest.split_at_checked(length)).and_then(|(text, after)| {
+                rest = after.split_first()?.1;
+                Some(text)
+            }))
         };
-        let count = word(0)?;
-        let mut at = count.checked_mul(8)?.checked_add(4)?;
-        let mut pairs = Vec::with_capacity(count.min(bytes.len()));
-        let mut next = |length: usize| -> Option<Range<usize>> {
-            let range = at..at.checked_add(length)?;
-            at = range.end.checked_add(1)?;
-            (at <= bytes.len()).then_some(range)
-        };
-        for index in 0..count {
-            let lengths = index.checked_mul(8)?.checked_add(4)?;
-            pairs.push((next(word(lengths)?)?, next(word(lengths.checked_add(4)?)?)?));
-        }
-        Some(Self { bytes, pairs })
+        let pair = move || Some(next()?.zip(next().flatten()));
+        let mut whole = true;
+        Some(iter::from_fn(pair).take_while(move |pair| std::mem::replace(&mut whole, pair.is_some())))
     }
 
     /// Writes the same serialization.
@@ -129,11 +109,8 @@ impl Headers {
 
     /// The values of a header; `name` is lower-case, as the host gives names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let bytes = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
-        self.pairs
-            .iter()
-            .filter(move |(header, _)| bytes(header).eq_ignore_ascii_case(name.as_bytes()))
-            .map(move |(_, value)| bytes(value))
+        let pairs = self.pairs().into_iter().flatten().flatten();
+        pairs.filter(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 }
 

@@ -96,12 +96,6 @@ impl Clock for Proxy {
 }
 
 impl Head for Proxy {
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        let headers = self.headers.borrow();
-        let values: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
-        Ok((!values.is_empty()).then(|| values.join(",").into_bytes()))
-    }
-
     fn headers(&self) -> Result<Headers, HostError> {
         let headers = self.headers.borrow();
         let pairs: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
