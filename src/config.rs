@@ -4,6 +4,7 @@
 //! mistakes are reported at once, each with path, what was expected and what was there.
 
 mod callers;
+mod decimal;
 mod denial;
 mod document;
 mod language;
@@ -19,6 +20,7 @@ use crate::consumer::Directory;
 use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
+use crate::order::sorted;
 use crate::plan::Plan;
 use crate::rule::RequestRule;
 use crate::table::Geometry;
@@ -157,10 +159,7 @@ impl Config {
         };
         match config {
             Some(config) if mistakes.0.is_empty() => Ok(config),
-            _ => {
-                mistakes.0.sort();
-                Err(mistakes)
-            }
+            _ => Err(Mistakes(sorted(mistakes.0))),
         }
     }
 }

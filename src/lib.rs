@@ -54,6 +54,7 @@ pub mod limiter;
 pub mod memo;
 pub mod metrics;
 pub mod namespace;
+mod order;
 pub mod path;
 pub mod plan;
 pub mod record;

@@ -5,6 +5,7 @@
 //! among them unless all readings agree on another.
 
 use crate::dialect::Format;
+use crate::order::sorted;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -196,13 +197,16 @@ impl Charging {
             (one, other) => (None, one.into_iter().chain(other).collect()),
         };
         plans.extend(self.plans.into_iter().chain(other.plans));
-        plans.sort_unstable();
-        plans.dedup();
-        let mut rules: Vec<usize> = self.rules.into_iter().chain(other.rules).collect();
-        rules.sort_unstable();
-        rules.dedup();
-        Self { cost: self.cost.max(other.cost), plan, plans, rules }
+        let rules = self.rules.into_iter().chain(other.rules).collect();
+        Self { cost: self.cost.max(other.cost), plan, plans: each_once(plans), rules: each_once(rules) }
     }
+}
+
+/// In order. They are few: as many as a path has readings.
+fn each_once(indices: Vec<usize>) -> Vec<usize> {
+    let mut indices = sorted(indices);
+    indices.dedup();
+    indices
 }
 
 /// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.

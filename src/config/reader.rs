@@ -3,8 +3,10 @@
 //! A type says what it takes of a [`Reader`] and names what it expects. What it cannot take is noted where it stands, and [`Field`]
 //! swallows the error: the rest is read on. Not serde: what its derived code weighs would be half of the module.
 
+use super::decimal::{ONE, millionths};
 use super::document::{List, Object, Value};
 use super::{Mistake, Mistakes};
+use crate::order::sorted;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -274,8 +276,8 @@ impl Notes {
     /// Reads the fields of an object, each name once.
     fn fields<'a>(&mut self, object: &Object<'a>, read: &mut dyn FnMut(&str, Reader<'a, '_>)) {
         let fields = object.fields();
-        let mut names: Vec<(&str, usize)> = fields.iter().enumerate().map(|(at, (name, _))| (&**name, at)).collect();
-        names.sort_unstable();
+        let names: Vec<(&str, usize)> = fields.iter().enumerate().map(|(at, (name, _))| (&**name, at)).collect();
+        let names = sorted(names);
         let again = names.iter().zip(names.iter().skip(1)).filter(|(one, other)| one.0 == other.0);
         let again: Vec<usize> = again.map(|(_, (_, at))| *at).collect();
         for (at, (name, value)) in fields.iter().enumerate() {
@@ -363,20 +365,14 @@ impl<'a> Reader<'a, '_> {
 
     /// A number between 0 and 1, in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
     pub(super) fn fraction(self) -> Result<u32, Refused> {
-        const MILLIONTHS: f64 = 1e6;
         let number = match &self.value {
-            // Also those who start with a digit, as numbers do in YAML: no infinity and the like.
-            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
-            Value::Integer(0) => Some(0.0),
-            Value::Integer(1) => Some(1.0),
-            Value::Fraction(number) => Some(*number),
+            Value::Text(text) => millionths(text),
+            Value::Integer(number) => u64::try_from(*number).ok().and_then(|number| number.checked_mul(ONE)),
+            Value::Fraction(number) => number.millionths(),
             _ => None,
         };
-        let Some(number) = number.filter(|number| (0.0..=1.0).contains(number)) else {
-            return Err(self.refuse(&"a number from 0 to 1"));
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
-        Ok((number * MILLIONTHS).round() as u32)
+        let number = number.filter(|number| *number <= ONE).and_then(|number| u32::try_from(number).ok());
+        number.ok_or_else(|| self.refuse(&"a number from 0 to 1"))
     }
 
     /// One of some words; `name` is the choice's.
