@@ -8,6 +8,7 @@ mod decimal;
 mod denial;
 mod document;
 mod language;
+mod llm;
 mod plans;
 mod reader;
 mod rules;
@@ -21,19 +22,21 @@ use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
 use crate::order::sorted;
-use crate::plan::Plan;
+use crate::plan::{Plan, Unit};
 use crate::rule::RequestRule;
 use crate::table::Geometry;
 use crate::template::Template;
 use document::Value;
 use language::{Configuration, FailureModeSpec, GRAMMAR, HeaderFamily, LogSpec, PreflightSpec, UnlistedSpec};
+pub use llm::Llm;
 use plans::Everywhere;
 use reader::{Entries, Field};
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroU64;
 use values::{NAME, Name};
 
-/// The message of a denial where the configuration has no other.
+/// The message of a denial where the configuration has no other, for limits that count requests.
 pub const DEFAULT_MESSAGE: &str = "Exceeded the allowed number of requests";
 
 /// How many unlisted keys and addresses are tracked where the configuration does not say.
@@ -77,6 +80,8 @@ pub struct Config {
     pub consumer_metrics: bool,
     /// Whether every request leaves its decision for the access log, not denials alone.
     pub log_all: bool,
+    /// How requests and responses are read for models and tokens.
+    pub llm: Llm,
 }
 
 /// What keys and identities may do that no consumer lists.
@@ -95,7 +100,7 @@ pub struct Denial {
     pub status: u16,
     /// The dialect of every refusal.
     pub format: Format,
-    /// The sentence before the facts.
+    /// The sentence before the facts, as [`Denial::sentence`] has it.
     pub message: String,
     /// The whole message, in place of sentence and facts, where there is a time to wait.
     pub template: Option<Template>,
@@ -135,6 +140,21 @@ impl fmt::Display for Mistake {
         match self.path.as_str() {
             "" => f.write_str(&self.message),
             path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+// === impl Denial ===
+
+impl Denial {
+    /// The sentence before the facts about a limit of this unit: the default names what is counted.
+    #[must_use]
+    pub fn sentence(&self, unit: Unit) -> Cow<'_, str> {
+        match unit.tokens() {
+            Some(_) if self.message == DEFAULT_MESSAGE => {
+                Cow::Owned(format!("Exceeded the allowed number of {}", unit.counted()))
+            }
+            _ => Cow::Borrowed(&self.message),
         }
     }
 }
@@ -184,7 +204,12 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         }
         spec.of.given().map_or(NonZeroU64::MIN, |of| of.0)
     });
-    let everywhere = Everywhere { shadow: from.shadow == Field::Given(true), share: share.unwrap_or(NonZeroU64::MIN) };
+    let llm = llm::llm(from.llm.known());
+    let everywhere = Everywhere {
+        shadow: from.shadow == Field::Given(true),
+        share: share.unwrap_or(NonZeroU64::MIN),
+        lifetime: llm.reservation,
+    };
     let plans: Vec<Plan> = match from.plans.given() {
         Some(Entries(entries)) => {
             entries.into_iter().map(|(name, spec)| plans::plan(name, spec, everywhere, mistakes)).collect()
@@ -213,6 +238,7 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         geometry: Geometry::for_keys(tracked),
         consumer_metrics: from.metrics.given().is_some_and(|spec| spec.consumers == Field::Given(true)),
         log_all: matches!(from.log, Field::Given(LogSpec::All)),
+        llm,
     };
     if mistakes.0.is_empty() {
         rules::check(&config, mistakes);

@@ -2,6 +2,7 @@
 
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
+use crate::cost::Cost;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::headers::{Field, Style};
@@ -13,7 +14,7 @@ use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
 use crate::request::{Head, Request};
-use crate::rule::{self, Applied, Charging};
+use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::window::Timestamp;
@@ -54,7 +55,16 @@ pub enum Action {
 
 /// What there is to say about a request that passed, on its response.
 #[derive(Clone, Debug, Default)]
-pub struct Passed(Option<(Rc<Terms>, Standing, Style)>);
+pub struct Passed(Option<Told>);
+
+/// How a request's limits stand, and how that is told.
+#[derive(Clone, Debug)]
+struct Told {
+    terms: Rc<Terms>,
+    standing: Standing,
+    others: Vec<Standing>,
+    style: Style,
+}
 
 /// What there is to ask of an upstream's response.
 pub trait Response {
@@ -130,7 +140,7 @@ impl Gate {
     fn try_admit(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
         let applied = match self.config.rules.as_slice() {
             [] => Applied::Charge(Charging::default()),
-            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?),
+            rules => rule::apply(rules, request.headers().map_err(StoreError::Host)?, Model::None),
         };
         let Applied::Charge(charging) = applied else {
             return Ok(self.pass_exempt(request));
@@ -156,7 +166,8 @@ impl Gate {
         caller: &Caller<'_>,
         charging: &Charging,
     ) -> Result<Verdict, StoreError> {
-        let (host, cost) = (request.host(), charging.cost);
+        let host = request.host();
+        let cost = Cost { token_cost: charging.token_cost, ..Cost::requests(charging.cost) };
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
@@ -169,13 +180,13 @@ impl Gate {
             _ => host.now().map_err(StoreError::Host)?,
         };
         let Some(guard) = guard else {
-            let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge)?;
+            let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge)?;
             return Ok(self.conclude(request, caller, &account, &charged, None, (cost, now)));
         };
-        let address = self.ledger.decide(host, &guard, cost, now, Mode::Charge)?;
+        let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
             // The key's own limits may take longer: then these are what the caller has to wait for.
-            let own = self.ledger.decide(host, &account, cost, now, Mode::Look)?;
+            let own = self.ledger.decide(host, &account, &cost, now, Mode::Look)?;
             return Ok(match own.decision {
                 Decision::Denied { wait, .. } if limiter::longer(wait, address_wait) => {
                     self.conclude(request, caller, &account, &own, None, (cost, now))
@@ -183,10 +194,10 @@ impl Gate {
                 _ => self.conclude(request, caller, &guard, &address, None, (cost, now)),
             });
         }
-        let charged = self.ledger.decide(host, &account, cost, now, Mode::Charge);
+        let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
         if !matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. })) {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
-            let _ = self.ledger.refund(host, &guard, &address, cost, now);
+            let _ = host.now().map(|now| self.ledger.refund(host, &guard, &address.reservation, now));
         }
         Ok(self.conclude(request, caller, &account, &charged?, Some((&guard, &address)), (cost, now)))
     }
@@ -199,7 +210,7 @@ impl Gate {
         account: &Account,
         charged: &Charged,
         address: Option<(&Account, &Charged)>,
-        (cost, now): (u64, Timestamp),
+        (cost, now): (Cost, Timestamp),
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
         // Of an allowed request, what its address would have been denied is told if the key has nothing to tell.
@@ -231,13 +242,18 @@ impl Gate {
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
-                Action::Pass(Passed(told.map(|standing| (terms.clone(), standing, self.style(request, caller, now)))))
+                Action::Pass(Passed(told.map(|standing| {
+                    let (terms, others) = (terms.clone(), charged.others.clone());
+                    Told { terms, standing, others, style: self.style(request, caller, now) }
+                })))
             }
             Decision::Denied { standing, wait } => {
                 let asked = Self::asked(request);
                 let form = self.form(&asked);
                 let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
-                let exceeded = Exceeded { denial, terms, standing, cost, wait, caller: &told };
+                let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
+                let others = &charged.others;
+                let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };
                 let partition = self.partition(caller);
                 let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
                 let reply = Reply::denial(&exceeded, form, &style);
@@ -294,7 +310,8 @@ impl Gate {
 
     /// How the request is answered if it is refused.
     fn form<'a>(&self, asked: &'a Asked<'a>) -> Form<'a> {
-        let format = rule::format(&self.config.rules, asked.headers()).unwrap_or(self.config.denial.format);
+        let format =
+            rule::format(&self.config.rules, asked.headers(), Model::None).unwrap_or(self.config.denial.format);
         Form { dialect: format.dialect(asked), asked }
     }
 
@@ -330,10 +347,10 @@ impl Passed {
     /// The header fields to set on the response, in place of any of the same name.
     #[must_use]
     pub fn fields(&self, response: &impl Response) -> Vec<Field> {
-        let Some((terms, standing, style)) = &self.0 else {
+        let Some(Told { terms, standing, others, style }) = &self.0 else {
             return Vec::new();
         };
-        let groups = terms.fields(style, standing).into_iter();
+        let groups = terms.fields(style, standing, others).into_iter();
         let ours = groups.filter(|group| group.replaces(|name| response.response_header(name)));
         ours.flat_map(|group| group.fields).collect()
     }

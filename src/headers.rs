@@ -131,6 +131,7 @@ impl Group {
 
 /// `RateLimit-Policy`: every limit with its quota and its window in whole seconds, rounded up. A token bucket's quota is its burst,
 /// its window the time in which the burst comes back. Months differ in length: they state no window. Shadow limits are not told.
+/// No unit is registered for tokens, and a policy without one counts requests (§3, `qu`): a parameter of our own says so.
 #[must_use]
 pub fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Limit)>, key: Option<u64>) -> String {
     let mut field = String::new();
@@ -144,6 +145,9 @@ pub fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Limit)>, key: Optio
         let _ = write!(field, "{separator}\"{name}\";q={}", limit.capacity());
         if let Some(window) = window {
             let _ = write!(field, ";w={window}");
+        }
+        if limit.unit.tokens().is_some() {
+            let _ = write!(field, ";allowance-unit=\"{}\"", limit.unit.counted());
         }
         partition(&mut field, key);
     }

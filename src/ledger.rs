@@ -2,16 +2,19 @@
 
 use crate::caller::Caller;
 use crate::config::Config;
+use crate::cost::Cost;
 use crate::counter::Rule;
 use crate::decision::Decision;
 use crate::limiter::{self, Outcome};
-use crate::metrics::{Meters, Metrics, Reason};
+use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
-use crate::record::{CounterId, Record};
+use crate::record::{CounterId, Record, Rules};
+use crate::reservation::Reservation;
 use crate::rule::Charging;
 use crate::store::{self, HostError, SharedData, StoreError};
-use crate::table::{self, Charge};
+use crate::table::{self, Charge, Churn};
 use crate::terms::{Base, Book, Terms};
+use crate::usage::Usage;
 use crate::window::Timestamp;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -40,6 +43,8 @@ pub struct Account {
     /// What.
     pub terms: Rc<Terms>,
     place: Place,
+    /// What is counted of its responses.
+    tokens: Option<Rc<TokenMeters>>,
 }
 
 /// Where a record is.
@@ -70,11 +75,8 @@ impl Ledger {
     /// Of an open namespace.
     #[must_use]
     pub fn new(config: &Config, namespace: Namespace, book: Book, meters: Meters) -> Self {
-        let of_plans = config.plans.iter().flat_map(|plan| &plan.limits);
-        let of_consumers = config.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
-        let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
-        for limit in of_plans.chain(of_consumers).chain(of_rules) {
+        for limit in config.limits() {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
             let rule = rules.entry(limit.id).or_insert(limit.rule);
             rule.max = rule.max.min(limit.rule.max);
@@ -101,20 +103,34 @@ impl Ledger {
             Caller::Listed { index, consumer, .. } => {
                 let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
                 let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((Account { terms: self.book.terms(base, charging)?, place }, None))
+                Some((self.account(self.book.terms(base, charging)?, place, charging), None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
                 let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        (!terms.limits.is_empty()).then_some(Account { terms, place: place(hash, plan) })
+                        let account = Account { terms, place: place(hash, plan), tokens: None };
+                        (!account.terms.limits.is_empty()).then_some(account)
                     }
                     None => None,
                 };
                 let terms = self.book.terms(Base::Plan(*plan), charging)?;
-                Some((Account { terms, place: place(*hash, *plan) }, guard))
+                Some((self.account(terms, place(*hash, *plan), charging), guard))
             }
+        }
+    }
+
+    fn account(&self, terms: Rc<Terms>, place: Place, charging: &Charging) -> Account {
+        let tokens = self.book.tokens(&terms, charging);
+        Account { terms, place, tokens }
+    }
+
+    /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
+    /// response, with the caller's own account: those of addresses have no such metrics.
+    pub fn count_usage(&self, host: &impl Metrics, account: &Account, usage: &Usage, estimated: bool) {
+        if let Some(tokens) = &account.tokens {
+            tokens.count(host, usage, estimated);
         }
     }
 
@@ -126,14 +142,22 @@ impl Ledger {
         &self,
         host: &(impl SharedData + Metrics + Clock),
         account: &Account,
-        cost: u64,
+        cost: &Cost,
         now: Timestamp,
         mode: Mode,
     ) -> Result<Outcome, StoreError> {
-        let Account { terms, place } = account;
+        let Account { terms, place, .. } = account;
         if terms.limits.is_empty() {
             let decision = Decision::Allowed { tightest: None, shadow_denied: None };
-            return Ok(Outcome { decision, record: None, overfull: false, set_back: false, uncharged: Vec::new() });
+            let reservation = Reservation::new(now, cost.requests, cost.token_cost);
+            return Ok(Outcome {
+                decision,
+                record: None,
+                overfull: false,
+                set_back: false,
+                reservation,
+                others: Vec::new(),
+            });
         }
         // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
         let later = || host.now().ok().filter(|later| *later > now);
@@ -155,7 +179,7 @@ impl Ledger {
                 (changed.answer.0, changed.answer.1, changed.conflicts)
             }
             Place::Table { hash, counters } => {
-                let charge = Charge { hash: *hash, limits: &terms.limits, cost, counters };
+                let charge = Charge { hash: *hash, limits: &terms.limits, cost: *cost, counters };
                 let ways = self.namespace.geometry().ways;
                 let changed = store::change(host, &self.namespace.set(*hash), |set| {
                     let mut decided = table::decide(set, ways, &charge, &rule, now);
@@ -178,7 +202,47 @@ impl Ledger {
         Ok(charged)
     }
 
-    /// Gives back what an allowed decision at `charged_at` charged.
+    /// Charges what the response to an admitted request took, in place of what was reserved for it. Without `usage`, because nothing said it and
+    /// nothing can be estimated, all that was reserved is charged. Whoever was evicted from the table is in it again then.
+    ///
+    /// # Errors
+    /// When the host fails; what was reserved ends by itself then, and nothing is charged.
+    pub fn settle(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        account: &Account,
+        reservation: Reservation,
+        usage: Option<&Usage>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if !reservation.counts_tokens() {
+            return Ok(());
+        }
+        let limits = &account.terms.limits;
+        self.change(host, account, now, |record, now| limiter::settle(record, limits, &reservation, usage, now))
+    }
+
+    /// Holds what is reserved for another lifetime, if it is [time](Reservation::renew_at) to.
+    ///
+    /// # Errors
+    /// When the host fails; the reservation ends as before then.
+    pub fn renew(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        account: &Account,
+        reservation: &mut Reservation,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        if reservation.renew_at().is_none_or(|at| now < at) {
+            return Ok(());
+        }
+        let (limits, held) = (&account.terms.limits, &*reservation);
+        self.change(host, account, now, |record, _| limiter::renew(record, limits, held, now))?;
+        *reservation = limiter::renewed(limits, reservation, now);
+        Ok(())
+    }
+
+    /// Gives back what an allowed decision charged, and what it reserved. To be called before it is settled, or not at all.
     ///
     /// # Errors
     /// When the host fails; the record stays charged then.
@@ -186,38 +250,73 @@ impl Ledger {
         &self,
         host: &(impl SharedData + Metrics + Clock),
         account: &Account,
-        charged: &Outcome,
-        cost: u64,
-        charged_at: Timestamp,
+        reservation: &Reservation,
+        now: Timestamp,
     ) -> Result<(), StoreError> {
-        let Account { terms, place } = account;
-        let (limits, uncharged) = (&terms.limits, &charged.uncharged);
-        let now = host.now().map_err(StoreError::Host)?;
+        let Account { terms, place, .. } = account;
+        let limits = &terms.limits;
         let changed = match place {
             Place::Own(key) => store::change(host, key, |bytes| {
                 let record = Record::decode(bytes).ok();
-                (record.and_then(|record| limiter::refund(&record, limits, uncharged, cost, charged_at, now)), ())
+                (record.and_then(|record| limiter::refund(&record, limits, reservation, now)), ())
             })?,
-            Place::Table { hash, counters } => {
-                let charge = Charge { hash: *hash, limits, cost, counters };
-                store::change(host, &self.namespace.set(*hash), |set| {
-                    (table::refund(set, &charge, uncharged, charged_at, now), ())
-                })?
-            }
+            Place::Table { hash, .. } => store::change(host, &self.namespace.set(*hash), |set| {
+                (table::refund(set, *hash, limits, reservation, now), ())
+            })?,
         };
         host.add_to(self.meters.conflicts, changed.conflicts);
         Ok(())
     }
 
+    /// Changes a record, wherever it is.
+    fn change(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        account: &Account,
+        now: Timestamp,
+        transition: impl Fn(&Record<'_>, Timestamp) -> Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let Account { terms, place, .. } = account;
+        let rule: Rules<'_> = &|id| self.rules.get(&id).copied();
+        // As for a decision: the clock in hand may be old.
+        let transition = |record: &Record<'_>| {
+            let later = limiter::set_back(record, &terms.limits, now).then(|| host.now().ok());
+            transition(record, later.flatten().map_or(now, |later| later.max(now)))
+        };
+        let conflicts = match place {
+            Place::Own(key) => {
+                let changed = store::change(host, key, |bytes| {
+                    let record = Record::decode(bytes).unwrap_or_default().refreshed(rule);
+                    (Some(transition(&record)), ())
+                })?;
+                changed.conflicts
+            }
+            Place::Table { hash, counters } => {
+                let ways = self.namespace.geometry().ways;
+                let changed = store::change(host, &self.namespace.set(*hash), |set| {
+                    let (set, churn) = table::change(set, ways, (*hash, counters), rule, now, transition);
+                    (Some(set), churn)
+                })?;
+                self.count_churn(host, changed.answer);
+                changed.conflicts
+            }
+        };
+        host.add_to(self.meters.conflicts, conflicts);
+        Ok(())
+    }
+
     fn count_table(&self, host: &impl Metrics, outcome: &table::TableOutcome) {
         let denied = matches!(outcome.outcome.decision, Decision::Denied { .. });
-        let change = i64::from(outcome.added)
-            .saturating_sub(i64::from(outcome.expired))
-            .saturating_sub(i64::from(outcome.evicted));
+        self.count_churn(host, outcome.churn);
+        host.add_to(self.meters.floor_denied, u32::from(outcome.newcomer && denied));
+    }
+
+    fn count_churn(&self, host: &impl Metrics, churn: Churn) {
+        let change =
+            i64::from(churn.added).saturating_sub(i64::from(churn.expired)).saturating_sub(i64::from(churn.evicted));
         if let Some(gauge) = self.meters.tracked_keys.filter(|_| change != 0) {
             host.add(gauge, change);
         }
-        host.add_to(self.meters.evictions, outcome.evicted);
-        host.add_to(self.meters.floor_denied, u32::from(outcome.newcomer && denied));
+        host.add_to(self.meters.evictions, churn.evicted);
     }
 }

@@ -16,7 +16,8 @@
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
-//! * [`counter`]: the rules of counting. [`window`]: time.
+//! * [`counter`]: the rules of counting. [`window`]: time. [`cost`]: requests and tokens, bounds and weights.
+//!   [`reservation`]: tokens that are held for responses under way.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
 //!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
 //! * [`usage`]: the tokens that a response says it took.
@@ -40,6 +41,7 @@ pub mod base64;
 pub mod caller;
 pub mod config;
 pub mod consumer;
+pub mod cost;
 pub mod counter;
 pub mod decision;
 pub mod dialect;
@@ -61,6 +63,7 @@ pub mod record;
 pub mod refusal;
 pub mod reply;
 pub mod request;
+pub mod reservation;
 pub mod rule;
 pub mod store;
 pub mod table;

@@ -1,9 +1,12 @@
 //! Decides all limits of a caller in one step: old record → (new record, decision).
 
-use crate::counter::{Counter, Wait};
+use crate::cost::Cost;
+use crate::counter::{Counter, Wait, product_in_64};
 use crate::decision::{Decision, Standing};
-use crate::plan::Limit;
+use crate::plan::{Demand, Limit, Unit};
 use crate::record::{Record, Rules, Update};
+use crate::reservation::{self, Held, Reservation, Slots};
+use crate::usage::Usage;
 use crate::window::Timestamp;
 
 /// A decision, and what has to be stored for it to be true.
@@ -17,8 +20,10 @@ pub struct Outcome {
     pub overfull: bool,
     /// The clock seems to have made a big step back. It may be `now` that is old: whoever sees this looks at the clock again.
     pub set_back: bool,
-    /// Limits that an allowed request was not charged to, by index.
-    pub uncharged: Vec<usize>,
+    /// What an allowed request was charged and what is reserved for it.
+    pub reservation: Reservation,
+    /// Where tokens are counted: how the tightest limit of each other unit stands than that of the one that the decision tells of.
+    pub others: Vec<Standing>,
 }
 
 /// One limit while it is decided.
@@ -26,85 +31,144 @@ struct Candidate<'a> {
     limit: &'a Limit,
     /// As of now.
     counter: Counter,
-    empty_at: Timestamp,
+    /// Units used, what is reserved not among them.
+    used: u64,
+    /// What is reserved of it.
+    slots: Slots,
+    demand: Demand,
     admits: bool,
     /// The clock made a big step back since it was written.
     set_back: bool,
 }
 
 /// Charges `cost` to every limit, or to none if one of them does not admit it; a shadow limit that does not admit it is left out.
+/// Of limits that count tokens the bound is reserved; they admit it if that fits beside what is used and what is reserved already.
 /// A denial is stored only when the clock made a big step back (see [`crate::counter`]), and charges nothing then either.
 #[must_use]
-pub fn decide(record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> Outcome {
-    let mut denied = false;
-    let mut candidates: Vec<Candidate<'_>> = limits
-        .iter()
-        .map(|limit| {
-            let stored = record.counter(limit.id);
-            let counter = limit.rule.advance(stored, now);
-            let set_back = stored.is_some_and(|stored| limit.rule.set_back(&stored, now));
-            let admits = limit.rule.admits(&counter, cost);
-            denied |= !admits && !limit.shadow;
-            Candidate { limit, counter, empty_at: now, admits, set_back }
-        })
-        .collect();
-    for Candidate { limit, counter, empty_at, admits, .. } in &mut candidates {
-        if *admits && !denied {
-            *counter = limit.rule.charge(*counter, cost);
+pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Outcome {
+    let mut candidates: Vec<Candidate<'_>> =
+        limits.iter().map(|limit| Candidate::new(record, limit, cost, now)).collect();
+    let denied = candidates.iter().any(|candidate| !candidate.admits && !candidate.limit.shadow);
+    let denial = if denied { denial(&candidates, now) } else { None };
+    let mut reservation = Reservation::new(now, cost.requests, cost.token_cost);
+    let mut charged = false;
+    if denial.is_none() {
+        for (index, candidate) in candidates.iter_mut().enumerate() {
+            if candidate.admits {
+                reservation.held.extend(candidate.charge(index, now));
+                charged |= candidate.demand.changes();
+            } else {
+                reservation.uncharged.push(index);
+            }
         }
-        *empty_at = limit.rule.empty_at(counter);
     }
-    let denial = if denied { denial(&candidates, cost, now) } else { None };
     let decision = denial.unwrap_or_else(|| Decision::Allowed {
-        tightest: tightest(&candidates, now),
+        tightest: tightest(&candidates, |_| true, now),
         shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
     });
-    let charged = denial.is_none() && candidates.iter().any(|candidate| candidate.admits);
     let set_back = candidates.iter().any(|candidate| candidate.set_back);
-    let uncharged =
-        candidates.iter().enumerate().filter(|(_, candidate)| !candidate.admits).map(|(index, _)| index).collect();
+    let others = others(&candidates, &decision, now);
     if !charged && !set_back {
-        return Outcome { decision, record: None, overfull: false, set_back, uncharged };
+        return Outcome { decision, record: None, overfull: false, set_back, reservation, others };
     }
-    let update = |Candidate { limit, counter, empty_at, .. }: &Candidate<'_>| Update {
-        id: limit.id,
-        counter: *counter,
-        empty_at: *empty_at,
-    };
-    let updates: Vec<Update> = candidates.iter().map(update).collect();
+    let updates: Vec<Update> = candidates.iter().map(Candidate::update).collect();
     let (bytes, overfull) = record.encode(&updates, now);
-    Outcome { decision, record: Some(bytes), overfull, set_back, uncharged }
+    Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
-/// Gives back what an allowed decision at `charged_at` charged to all limits but the `uncharged`; `None` when there is nothing to give back.
+/// Whether the clock made a big step back since any of the limits' counters was written.
 #[must_use]
-pub fn refund(
+pub fn set_back(record: &Record<'_>, limits: &[Limit], now: Timestamp) -> bool {
+    limits.iter().any(|limit| {
+        let counter = record.counter(limit.id);
+        counter.is_some_and(|counter| limit.rule.set_back(&counter, now)) || record.slots(limit.id).set_back(now)
+    })
+}
+
+/// Gives up what was reserved, and charges what the response took in its place, in the window that holds the admission. Without `usage` all that
+/// was reserved is charged.
+#[must_use]
+pub fn settle(
     record: &Record<'_>,
     limits: &[Limit],
-    uncharged: &[usize],
-    cost: u64,
-    charged_at: Timestamp,
+    reservation: &Reservation,
+    usage: Option<&Usage>,
     now: Timestamp,
-) -> Option<Vec<u8>> {
+) -> Vec<u8> {
+    let Reservation { token_cost, ref held, .. } = *reservation;
+    let updates = held.iter().filter_map(|held| {
+        let limit = limits.get(held.limit)?;
+        let charge = match (usage, limit.unit.tokens()) {
+            (Some(usage), Some(count)) => limit.weights.usage(count, usage, token_cost),
+            _ => held.amount,
+        };
+        let mut slots = record.slots(limit.id).at(now);
+        slots.give_up(held.until, held.amount);
+        let counter = limit.rule.advance(record.counter(limit.id), now);
+        let counter = limit.rule.charge_at(counter, charge, held.charged_at);
+        Some(update(limit, counter, slots))
+    });
+    let updates: Vec<Update> = updates.collect();
+    record.encode(&updates, now).0
+}
+
+/// Moves what is reserved to where it ends a lifetime from now; `reservation` becomes what [`renewed`] makes of it.
+#[must_use]
+pub fn renew(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Vec<u8> {
+    let later = renewed(limits, reservation, now);
+    let updates = reservation.held.iter().zip(&later.held).filter_map(|(held, later)| {
+        let limit = limits.get(held.limit).filter(|_| held.amount > 0)?;
+        let mut slots = record.slots(limit.id).at(now);
+        slots.give_up(held.until, held.amount);
+        slots.add(later.until, held.amount);
+        Some(update(limit, limit.rule.advance(record.counter(limit.id), now), slots))
+    });
+    let updates: Vec<Update> = updates.collect();
+    record.encode(&updates, now).0
+}
+
+/// The reservation as it is after it was renewed at `now`: nothing of it ends earlier than before.
+#[must_use]
+pub fn renewed(limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Reservation {
+    let mut later = reservation.clone();
+    for held in &mut later.held {
+        if let Some(lifetime) = limits.get(held.limit).and_then(|limit| limit.reserve) {
+            held.until = held.until.max(reservation::until(now, lifetime));
+        }
+    }
+    later
+}
+
+/// Gives back what an allowed decision charged, and what it reserved; `None` when there is nothing to give back.
+#[must_use]
+pub fn refund(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Option<Vec<u8>> {
+    let Reservation { charged_at, requests, ref uncharged, ref held, .. } = *reservation;
     let charged = limits.iter().enumerate().filter(|(index, _)| !uncharged.contains(index));
     let updates: Vec<Update> = charged
-        .filter_map(|(_, limit)| {
+        .filter_map(|(index, limit)| {
             let counter = limit.rule.advance(Some(record.counter(limit.id)?), now);
-            let counter = limit.rule.refund(counter, cost, charged_at);
-            Some(Update { id: limit.id, counter, empty_at: limit.rule.empty_at(&counter) })
+            let mut slots = record.slots(limit.id).at(now);
+            if limit.unit.tokens().is_none() {
+                let counter = limit.rule.refund(counter, requests, charged_at);
+                return Some(update(limit, counter, slots));
+            }
+            let held = held.iter().find(|held| held.limit == index && held.amount > 0)?;
+            slots.give_up(held.until, held.amount);
+            Some(update(limit, counter, slots))
         })
         .collect();
     (!updates.is_empty()).then(|| record.encode(&updates, now).0)
 }
 
-/// The largest used share of a record's counters, as (used, capacity). Counters without a rule are no part of it.
+/// The largest used share of a record's counters, reservations among it, as (used, capacity). Counters without a rule are no part of it.
 pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64, u64) {
     let mut largest = (0, 1);
-    for (id, counter) in record.counters() {
+    for (id, counter, slots) in record.counters() {
         let Some(rule) = rules(id) else {
             continue;
         };
-        let share = (rule.used(&rule.advance(Some(counter), now)), rule.capacity().get());
+        let used = rule.used(&rule.advance(Some(counter), now)).saturating_add(slots.at(now).total());
+        let share = (used, rule.capacity().get());
         if smaller(largest, share) {
             largest = share;
         }
@@ -116,17 +180,80 @@ pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64
 #[must_use]
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
-    product(one.0, other.1) < product(other.0, one.1)
+    match (product_in_64(one.0, other.1), product_in_64(other.0, one.1)) {
+        (Some(one), Some(other)) => one < other,
+        _ => product(one.0, other.1) < product(other.0, one.1),
+    }
 }
 
-/// The exhausted limit with the longest wait, if any is exhausted.
-fn denial(candidates: &[Candidate<'_>], cost: u64, now: Timestamp) -> Option<Decision> {
+/// Tokens are charged later than they are admitted, also in windows that are over.
+fn update(limit: &Limit, counter: Counter, slots: Slots) -> Update {
+    let empty_at = match limit.unit.tokens() {
+        None => limit.rule.empty_at(&counter),
+        Some(_) => limit.rule.forgotten_at(&counter).max(slots.end()),
+    };
+    Update { id: limit.id, counter, slots, empty_at }
+}
+
+// === impl Candidate ===
+
+impl<'a> Candidate<'a> {
+    fn new(record: &Record<'_>, limit: &'a Limit, cost: &Cost, now: Timestamp) -> Self {
+        let (rule, stored, demand) = (&limit.rule, record.counter(limit.id), limit.demand(cost));
+        let counter = rule.advance(stored, now);
+        let mut set_back = stored.is_some_and(|stored| rule.set_back(&stored, now));
+        let mut slots = Slots::default();
+        // Nothing else is reserved, and most limits do not count tokens.
+        if limit.unit.tokens().is_some() {
+            let stored = record.slots(limit.id);
+            set_back |= stored.set_back(now);
+            slots = stored.at(now);
+        }
+        let needed = demand.needed.saturating_add(slots.total());
+        let used = rule.used(&counter);
+        Self { limit, counter, used, slots, demand, admits: rule.admits_beside(&counter, used, needed), set_back }
+    }
+
+    /// Charges and reserves what is demanded, of the limit at `index`.
+    fn charge(&mut self, index: usize, now: Timestamp) -> Option<Held> {
+        let Self { limit, counter, demand, .. } = *self;
+        self.counter = limit.rule.charge(counter, demand.charged);
+        // A unit more is a unit more used, in buckets too: there is no rounding in it.
+        self.used = self.used.saturating_add(demand.charged);
+        limit.unit.tokens()?;
+        let charged_at = limit.rule.charged_at(&counter, now);
+        let mut held = Held { limit: index, amount: 0, until: now, lifetime: 0, charged_at };
+        if let Some((amount, lifetime)) = demand.reserved {
+            (held.amount, held.until, held.lifetime) = (amount, reservation::until(now, lifetime), lifetime.get());
+            self.slots.add(held.until, amount);
+        }
+        Some(held)
+    }
+
+    /// As if what is reserved were charged now.
+    fn with_reserved(&self) -> Counter {
+        self.limit.rule.charge(self.counter, self.slots.total())
+    }
+
+    fn update(&self) -> Update {
+        update(self.limit, self.counter, self.slots)
+    }
+
+    /// What is left beside what is used and reserved.
+    fn remaining(&self) -> u64 {
+        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.slots.total())
+    }
+}
+
+/// The exhausted limit with the longest wait, if any is exhausted. The wait is told as if all that is reserved were used up now: when and how much
+/// of it is, nobody knows. If it is, the wait is exact.
+fn denial(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Decision> {
     let mut longest: Option<(Standing, Wait)> = None;
     for (index, candidate) in candidates.iter().enumerate() {
         if candidate.admits || candidate.limit.shadow {
             continue;
         }
-        let wait = candidate.limit.rule.wait(&candidate.counter, cost, now);
+        let wait = candidate.limit.rule.wait(&candidate.with_reserved(), candidate.demand.needed, now);
         if longest.is_none_or(|(_, known)| longer(wait, known)) {
             longest = Some((standing(index, candidate, now), wait));
         }
@@ -144,25 +271,36 @@ pub fn longer(wait: Wait, than: Wait) -> bool {
     }
 }
 
-fn tightest(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Standing> {
-    let mut tightest: Option<(Standing, u64)> = None;
+/// The enforced limit with the smallest share left, of those that `told` is for.
+fn tightest(candidates: &[Candidate<'_>], told: impl Fn(Unit) -> bool, now: Timestamp) -> Option<Standing> {
+    let mut tightest: Option<(usize, &Candidate<'_>)> = None;
+    let share = |candidate: &Candidate<'_>| (candidate.remaining(), candidate.limit.capacity());
     for (index, candidate) in candidates.iter().enumerate() {
-        if candidate.limit.shadow {
+        if candidate.limit.shadow || !told(candidate.limit.unit) {
             continue;
         }
-        let (next, capacity) = (standing(index, candidate, now), candidate.limit.capacity());
-        if tightest.is_none_or(|(known, of)| smaller((next.remaining, capacity), (known.remaining, of))) {
-            tightest = Some((next, capacity));
+        if tightest.is_none_or(|(_, known)| smaller(share(candidate), share(known))) {
+            tightest = Some((index, candidate));
         }
     }
-    tightest.map(|(standing, _)| standing)
+    tightest.map(|(index, candidate)| standing(index, candidate, now))
+}
+
+/// See [`Outcome::others`].
+fn others(candidates: &[Candidate<'_>], decision: &Decision, now: Timestamp) -> Vec<Standing> {
+    let told = match decision {
+        Decision::Allowed { tightest, .. } => tightest.as_ref(),
+        Decision::Denied { standing, .. } => Some(standing),
+    };
+    if candidates.iter().all(|candidate| candidate.limit.unit.tokens().is_none()) {
+        return Vec::new();
+    }
+    let told = told.and_then(|standing| candidates.get(standing.limit)).map(|candidate| candidate.limit.unit);
+    let units = Unit::ALL.into_iter().filter(|unit| Some(*unit) != told);
+    units.filter_map(|unit| tightest(candidates, |of| of == unit, now)).collect()
 }
 
 fn standing(index: usize, candidate: &Candidate<'_>, now: Timestamp) -> Standing {
-    let Candidate { limit, counter, empty_at, .. } = candidate;
-    Standing {
-        limit: index,
-        remaining: limit.capacity().saturating_sub(limit.rule.used(counter)),
-        reset: empty_at.since(now),
-    }
+    let reset = candidate.limit.rule.empty_at(&candidate.with_reserved()).since(now);
+    Standing { limit: index, remaining: candidate.remaining(), reset }
 }

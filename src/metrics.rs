@@ -4,6 +4,7 @@
 //! `stats_tags` of the samples take apart. Values come from the configuration only. Hosts never free a metric, so all are
 //! defined when the configuration is, none on a request's way.
 
+use crate::usage::Usage;
 use std::collections::HashMap;
 
 /// A metric the host knows.
@@ -134,6 +135,18 @@ impl Registry {
         self.counter(host, format!("consumer=.={consumer};.;decision=.={decision};.;allowance_consumer_requests_total"))
     }
 
+    /// `allowance_tokens_total{plan,model,kind}` and `allowance_estimated_responses_total{plan,model}`.
+    pub fn tokens(&mut self, host: &impl Metrics, plan: &str, model: &str) -> TokenMeters {
+        let mut counter = |kind: &str, name: &str| {
+            let kind = if kind.is_empty() { String::new() } else { format!("kind=.={kind};.;") };
+            self.counter(host, format!("plan=.={plan};.;model=.={model};.;{kind}{name}"))
+        };
+        let [input, cached, output, reasoning] =
+            ["input", "cached", "output", "reasoning"].map(|kind| counter(kind, "allowance_tokens_total"));
+        let estimated = counter("", "allowance_estimated_responses_total");
+        TokenMeters { input, cached, output, reasoning, estimated }
+    }
+
     /// Those that belong to no plan.
     pub fn meters(&mut self, host: &impl Metrics, namespace: &str) -> Meters {
         let outcomes = [Outcome::Exempt, Outcome::Unauthorized, Outcome::Invalid, Outcome::Disabled, Outcome::Error];
@@ -147,6 +160,38 @@ impl Registry {
             errors: Reason::ALL.map(|(reason, label)| {
                 (reason, self.counter(host, format!("reason=.={label};.;allowance_errors_total")))
             }),
+        }
+    }
+}
+
+/// The label value of a model that no rule names.
+pub const OTHER: &str = "other";
+
+/// What is counted of responses, by the caller's plan and by the model as the configuration names it.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenMeters {
+    input: Metric,
+    cached: Metric,
+    output: Metric,
+    reasoning: Metric,
+    estimated: Metric,
+}
+
+impl TokenMeters {
+    /// Counts one response; whether its usage was estimated, because it did not say. As in [`Usage`], cached tokens are part of the input and
+    /// reasoning is part of the output.
+    pub fn count(&self, host: &impl Metrics, usage: &Usage, estimated: bool) {
+        let kinds = [
+            (self.input, usage.input),
+            (self.cached, usage.cached),
+            (self.output, usage.output),
+            (self.reasoning, usage.reasoning),
+            (self.estimated, estimated.into()),
+        ];
+        for (metric, tokens) in kinds {
+            if let Some(metric) = metric.filter(|_| tokens > 0) {
+                host.add(metric, i64::try_from(tokens).unwrap_or(i64::MAX));
+            }
         }
     }
 }

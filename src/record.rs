@@ -6,11 +6,12 @@
 //!
 //! Little-endian. A body of kind 1 (fixed window) is start u64, used u64; of kind 2 (sliding window) at u64, previous u64,
 //! current u64; of kind 3 (token bucket) at u64, level u128. Counters describe themselves: one that this configuration or
-//! build does not know is carried through unchanged until `empty_at`, and what follows a known body stays with it
-//! (reservations will live there).
+//! build does not know is carried through unchanged until `empty_at`, and what follows a known body stays with it. First of that are the
+//! [slots](crate::reservation) of what is reserved, if anything is: then `empty_at` is not before the end of the last.
 
 use crate::counter::{Counter, Rule};
-use crate::plan::{Algorithm, MAX_LIMITS, Unit};
+use crate::plan::{Algorithm, Count, MAX_LIMITS, Unit};
+use crate::reservation::Slots;
 use crate::window::{Timestamp, Window};
 use siphasher::sip::SipHasher24;
 use std::hash::Hasher;
@@ -19,7 +20,7 @@ const VERSION: u8 = 1;
 const FIXED: u8 = 1;
 const SLIDING: u8 = 2;
 const BUCKET: u8 = 3;
-/// Bytes of a counter with the longest body that this build writes.
+/// Bytes of a counter with the longest body that this build writes, but for reservations.
 const LONGEST: usize = 42;
 
 /// Names a counter within a record: a hash of scope, name, unit, window and algorithm.
@@ -34,6 +35,9 @@ impl CounterId {
         let (span, length) = window.identity();
         let unit = match unit {
             Unit::Requests => 0,
+            Unit::Tokens(Count::Total) => 1,
+            Unit::Tokens(Count::Input) => 2,
+            Unit::Tokens(Count::Output) => 3,
         };
         let algorithm = match algorithm {
             Algorithm::FixedWindow => FIXED,
@@ -58,7 +62,10 @@ pub struct Update {
     pub id: CounterId,
     /// Its new state.
     pub counter: Counter,
-    /// See [`crate::counter::Rule::empty_at`].
+    /// What is reserved.
+    pub slots: Slots,
+    /// See [`crate::counter::Rule::empty_at`]; not before the end of what is reserved, and where charges may still come, not before
+    /// [`crate::counter::Rule::forgotten_at`].
     pub empty_at: Timestamp,
 }
 
@@ -114,9 +121,9 @@ impl<'a> Record<'a> {
         std::iter::from_fn(next).filter(move |entry| only.is_none_or(|only| only.contains(&entry.id))).map(
             move |mut entry| {
                 if let Some(rules) = rules.filter(|_| entry.kind == BUCKET)
-                    && let (Some((counter, _)), Some(rule)) = (entry.counter(), rules(entry.id))
+                    && let (Some((counter, slots, _)), Some(rule)) = (entry.counter(), rules(entry.id))
                 {
-                    entry.empty_at = rule.empty_at(&counter);
+                    entry.empty_at = rule.empty_at(&counter).max(slots.end());
                 }
                 entry
             },
@@ -129,9 +136,19 @@ impl<'a> Record<'a> {
         Some(self.entries().find(|entry| entry.id == id)?.counter()?.0)
     }
 
-    /// All counters in a form this build knows.
-    pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter)> + use<'a> {
-        self.entries().filter_map(|entry| Some((entry.id, entry.counter()?.0)))
+    /// What is reserved of the counter of that id.
+    #[must_use]
+    pub fn slots(&self, id: CounterId) -> Slots {
+        let entry = self.entries().find(|entry| entry.id == id);
+        entry.and_then(|entry| Some(entry.counter()?.1)).unwrap_or_default()
+    }
+
+    /// All counters in a form this build knows, and what is reserved of them.
+    pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter, Slots)> + use<'a> {
+        self.entries().filter_map(|entry| {
+            let (counter, slots, _) = entry.counter()?;
+            Some((entry.id, counter, slots))
+        })
     }
 
     /// From when on every counter is surely empty, by what was written; the epoch for a record without any.
@@ -160,13 +177,17 @@ impl<'a> Record<'a> {
         let aged = |record: &Record<'_>| -> Vec<Update> {
             let live = record.entries().filter(|entry| entry.empty_at > now);
             live.filter_map(|entry| {
-                let (counter, _) = entry.counter()?;
+                let (counter, slots, _) = entry.counter()?;
+                let slots = slots.at(now);
                 Some(match rules(entry.id) {
                     Some(rule) => {
+                        // What was written may be later than when it is empty, but for the future that the clock was set back from.
+                        let written = if rule.set_back(&counter, now) { now } else { entry.empty_at };
                         let counter = rule.advance(Some(counter), now);
-                        Update { id: entry.id, counter, empty_at: rule.empty_at(&counter) }
+                        let empty_at = rule.empty_at(&counter).max(slots.end()).max(written);
+                        Update { id: entry.id, counter, slots, empty_at }
                     }
-                    None => Update { id: entry.id, counter, empty_at: entry.empty_at },
+                    None => Update { id: entry.id, counter, slots, empty_at: entry.empty_at },
                 })
             })
             .collect()
@@ -175,11 +196,11 @@ impl<'a> Record<'a> {
         for update in aged(other) {
             match merged.iter_mut().find(|known| known.id == update.id) {
                 Some(known) => {
-                    known.counter = Rule::larger(known.counter, update.counter);
-                    known.empty_at = match rules(update.id) {
-                        Some(rule) => rule.empty_at(&known.counter),
-                        None => known.empty_at.max(update.empty_at),
-                    };
+                    let (counter, slots) =
+                        (Rule::larger(known.counter, update.counter), known.slots.larger(&update.slots));
+                    let empty_at = rules(update.id).map(|rule| rule.empty_at(&counter)).unwrap_or_default();
+                    let empty_at = empty_at.max(known.empty_at).max(update.empty_at).max(slots.end());
+                    *known = Update { id: update.id, counter, slots, empty_at };
                 }
                 None => merged.push(update),
             }
@@ -194,21 +215,27 @@ impl<'a> Record<'a> {
     /// it when more than [`MAX_LIMITS`] would have stayed: then those of them that are empty soonest are gone.
     #[must_use]
     pub fn encode(&self, updates: &[Update], now: Timestamp) -> (Vec<u8>, bool) {
-        let stays = |entry: &Entry<'_>| entry.empty_at > now && updates.iter().all(|update| update.id != entry.id);
-        // Nearly always none: every counter of the record is one that is updated.
-        let mut carried: Vec<Entry<'_>> = self.entries().filter(stays).collect();
+        // Nearly always none of either: every counter of the record is one that is updated, and no later build has written it.
+        let mut carried: Vec<Entry<'_>> = Vec::new();
+        let mut extras: Vec<(CounterId, &[u8])> = Vec::new();
+        for entry in self.entries() {
+            match updates.iter().find(|update| update.id == entry.id) {
+                None if entry.empty_at > now => carried.push(entry),
+                Some(update) if entry.kind == kind(&update.counter) => {
+                    extras.extend(entry.extra().filter(|extra| !extra.is_empty()).map(|extra| (entry.id, extra)));
+                }
+                _ => {}
+            }
+        }
         let room = MAX_LIMITS.saturating_sub(updates.len());
         let overfull = carried.len() > room;
-        if overfull {
-            keep(&mut carried, room, |entry| entry.empty_at);
-        }
+        keep(&mut carried, room, |entry| entry.empty_at);
         let counters = updates.len().saturating_add(carried.len());
         let mut bytes = Vec::with_capacity(counters.saturating_mul(LONGEST).saturating_add(2));
-        bytes.extend([VERSION, u8::try_from(counters).unwrap_or(u8::MAX)]);
+        bytes.extend_from_slice(&[VERSION, u8::try_from(counters).unwrap_or(u8::MAX)]);
         for update in updates {
-            let before = self.entries().find(|entry| entry.id == update.id && entry.kind == kind(&update.counter));
-            let extra = before.and_then(|entry| Some(entry.counter()?.1)).unwrap_or_default();
-            push_update(&mut bytes, update, extra);
+            let extra = extras.iter().find(|(id, _)| *id == update.id).map(|(_, extra)| *extra);
+            push_update(&mut bytes, update, extra.unwrap_or_default());
         }
         carried.iter().for_each(|entry| push_entry(&mut bytes, entry));
         (bytes, overfull)
@@ -228,8 +255,15 @@ impl<'a> Entry<'a> {
         Ok(Self { id, kind, empty_at, body })
     }
 
-    /// The counter, and the bytes after it that belong to a later build.
-    fn counter(&self) -> Option<(Counter, &'a [u8])> {
+    /// The bytes that belong to a later build.
+    fn extra(&self) -> Option<&'a [u8]> {
+        // The usual length says that there is nothing more.
+        let usual = matches!((self.kind, self.body.len()), (FIXED, 16) | (SLIDING | BUCKET, 24));
+        if usual { None } else { Some(self.counter()?.2) }
+    }
+
+    /// The counter, what is reserved of it, and the bytes after that, which belong to a later build.
+    fn counter(&self) -> Option<(Counter, Slots, &'a [u8])> {
         let mut body = self.body;
         let mut word = || take(&mut body).map(u64::from_le_bytes).ok();
         let counter = match self.kind {
@@ -241,7 +275,8 @@ impl<'a> Entry<'a> {
             }
             _ => return None,
         };
-        Some((counter, body))
+        let slots = Slots::take_from(&mut body);
+        Some((counter, slots, body))
     }
 }
 
@@ -264,9 +299,11 @@ fn kind(counter: &Counter) -> u8 {
     }
 }
 
-/// `extra`: what follows the counter's own bytes in its body.
+/// `extra`: what follows in the counter's body that a later build put there; it goes where there is no room for it any more.
 fn push_update(bytes: &mut Vec<u8>, update: &Update, extra: &[u8]) {
     let own: usize = if let Counter::Fixed { .. } = update.counter { 16 } else { 24 };
+    let own = own.saturating_add(update.slots.length());
+    let extra = if own.saturating_add(extra.len()) > usize::from(u8::MAX) { &[] } else { extra };
     push_head(bytes, update.id, kind(&update.counter), own.saturating_add(extra.len()), update.empty_at);
     match update.counter {
         Counter::Fixed { start, used } => bytes.extend_from_slice([start.0, used].map(u64::to_le_bytes).as_flattened()),
@@ -278,6 +315,7 @@ fn push_update(bytes: &mut Vec<u8>, update: &Update, extra: &[u8]) {
             bytes.extend_from_slice(&level.to_le_bytes());
         }
     }
+    update.slots.write(bytes);
     bytes.extend_from_slice(extra);
 }
 

@@ -37,7 +37,9 @@ pub struct Exceeded<'a> {
     pub terms: &'a Terms,
     /// The limit that is reported, and how it stands.
     pub standing: Standing,
-    /// Units this request would have cost.
+    /// How limits of other units stand.
+    pub others: &'a [Standing],
+    /// Units this request would have cost that limit.
     pub cost: u64,
     /// When it would pass.
     pub wait: Wait,
@@ -170,7 +172,7 @@ impl<'a> Exceeded<'a> {
     /// What there is to say of it; `None` when the limit that stands so is none of the terms'.
     #[must_use]
     pub fn facts(&self) -> Option<Facts<'a>> {
-        let Self { denial, terms, standing, cost, wait, caller } = *self;
+        let Self { denial, terms, standing, cost, wait, caller, .. } = *self;
         let (limit, name) = (terms.limits.get(standing.limit)?, terms.name(standing.limit)?);
         let wait = match wait {
             Wait::For(span) => Some(Pause::of(self.spread(span))),
@@ -178,7 +180,7 @@ impl<'a> Exceeded<'a> {
         };
         let max = limit.max().get();
         let facts = || {
-            let text = &denial.message;
+            let text = denial.sentence(limit.unit);
             if denial.expose { format!("{text}: {max} per {}.", limit.window()) } else { format!("{text}.") }
         };
         let words = |pause: Pause| Words {

@@ -47,7 +47,7 @@ impl Reply {
             told.push(("retry-after", wait.seconds().to_string().into()));
             told.push(("retry-after-ms", wait.milliseconds().to_string().into()));
         }
-        let groups = exceeded.terms.fields(style, &exceeded.standing).into_iter();
+        let groups = exceeded.terms.fields(style, &exceeded.standing, exceeded.others).into_iter();
         let own = (form.dialect.fields)(&facts, form.asked);
         told.extend(groups.flat_map(|group| group.fields).chain(own).map(|(name, value)| (name, value.into())));
         if wait.is_none_or(|wait| wait.seconds() > LONGEST_RETRY) {

@@ -1,14 +1,16 @@
-//! Rules: what applies to some requests only, by path, method, host and headers. The first rule that matches wins.
+//! Rules: what applies to some requests only, by path, method, host, headers and model. The first rule that matches wins.
 //!
 //! What upstreams can read differently in a [path](crate::path) never makes a request exempt. Where there are several readings, every one is
 //! charged: at the highest cost, by the limits of all rules that a reading meets, and under the plans of all that name one, the caller's own
-//! among them unless all readings agree on another.
+//! among them unless all readings agree on another. So it is with a [model](Model) that could not be read: it may be any.
 
+use crate::cost::Thousandths;
 use crate::dialect::Format;
 use crate::order::sorted;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
+use std::fmt;
 use std::rc::Rc;
 
 /// One rule.
@@ -31,8 +33,10 @@ pub enum Effect {
     Exempt,
     /// The request is charged in another way than without the rule.
     Charge {
-        /// Units of every limit.
+        /// Units of every limit that counts requests.
         cost: u64,
+        /// What a token costs, for limits that count tokens.
+        token_cost: Thousandths,
         /// Index of a plan that takes the place of the caller's own.
         plan: Option<usize>,
         /// Limits in addition to the plan's.
@@ -71,6 +75,29 @@ pub struct Matcher {
     pub hosts: Vec<HostMatch>,
     /// All of these headers.
     pub headers: Vec<HeaderMatch>,
+    /// The model that is asked for.
+    pub model: Option<ModelMatch>,
+}
+
+/// How a model's name is matched, with case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelMatch {
+    /// This name.
+    Exact(String),
+    /// Starts so.
+    Prefix(String),
+}
+
+/// The model that a request asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Model<'a> {
+    /// It asks for none, or that is not known yet: no rule with a model matches.
+    #[default]
+    None,
+    /// Its name.
+    Named(&'a [u8]),
+    /// It may ask for one that could not be read: every rule with a model may match, and is charged, but for exemptions.
+    Unreadable,
 }
 
 /// How a path is matched; all in normal form.
@@ -125,34 +152,59 @@ pub enum Applied {
 /// How a request is charged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charging {
-    /// Units of every limit.
+    /// Units of every limit that counts requests.
     pub cost: u64,
+    /// What a token costs.
+    pub token_cost: Thousandths,
     /// Index of the plan that takes the place of the caller's own.
     pub plan: Option<usize>,
     /// Indices of plans whose limits are charged in addition.
     pub plans: Vec<usize>,
     /// Indices of rules whose limits are charged in addition; of no rule without limits.
     pub rules: Vec<usize>,
+    /// Index of the rule whose model it is.
+    pub model: Option<usize>,
 }
 
 impl Default for Charging {
     /// Without a rule: one unit of the caller's own plan.
     fn default() -> Self {
-        Self { cost: 1, plan: None, plans: Vec::new(), rules: Vec::new() }
+        Self { cost: 1, token_cost: Thousandths::ONE, plan: None, plans: Vec::new(), rules: Vec::new(), model: None }
     }
 }
 
 /// Applies the first rule that matches, of each reading of the path.
 #[must_use]
-pub fn apply(rules: &[RequestRule], headers: &Headers) -> Applied {
+pub fn apply(rules: &[RequestRule], headers: &Headers, model: Model<'_>) -> Applied {
     let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
-    let first = |reading| {
-        rules.iter().enumerate().find(|(_, rule)| {
+    let of_reading = |reading| {
+        let mut others: Option<Charging> = None;
+        let mut first = None;
+        for (index, rule) in rules.iter().enumerate() {
             let safe = !path.is_ambiguous() || rule.effect != Effect::Exempt;
-            safe && rule.matcher.matches(reading, headers)
-        })
+            if !safe || !rule.matcher.matches(reading, headers) {
+                continue;
+            }
+            match rule.matcher.model.as_ref().map(|pattern| pattern.matches(model)) {
+                None | Some(Some(true)) => {
+                    first = Some((index, rule));
+                    break;
+                }
+                Some(Some(false)) => {}
+                // It may be this one, or none of those that may.
+                Some(None) => {
+                    let charging = charging(Some((index, rule)));
+                    others = others.map_or(charging.clone(), |others| Some(others.and(charging.unwrap_or_default())));
+                }
+            }
+        }
+        let first = charging(first);
+        match others {
+            Some(others) => Some(others.and(first.unwrap_or_default())),
+            None => first,
+        }
     };
-    let mut readings = path.readings().map(|reading| charging(first(reading)));
+    let mut readings = path.readings().map(of_reading);
     let mut together = readings.next().flatten();
     for charging in readings {
         together = match (together, charging) {
@@ -164,13 +216,29 @@ pub fn apply(rules: &[RequestRule], headers: &Headers) -> Applied {
     together.map_or(Applied::Exempt, Applied::Charge)
 }
 
+/// Whether it depends on the model which rule is the first that matches.
+#[must_use]
+pub fn needs_model(rules: &[RequestRule], headers: &Headers) -> bool {
+    if rules.iter().all(|rule| rule.matcher.model.is_none()) {
+        return false;
+    }
+    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    path.readings().any(|reading| {
+        let first = rules.iter().find(|rule| rule.matcher.matches(reading, headers));
+        first.is_some_and(|rule| rule.matcher.model.is_some())
+    })
+}
+
 /// In which dialect a request is refused, by the first rule that matches and says so. It decides nothing, so any reading of the path will do.
 #[must_use]
-pub fn format(rules: &[RequestRule], headers: &Headers) -> Option<Format> {
+pub fn format(rules: &[RequestRule], headers: &Headers, model: Model<'_>) -> Option<Format> {
     rules.iter().find_map(|rule| rule.format)?;
     let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
     path.readings().find_map(|reading| {
-        let first = rules.iter().find(|rule| rule.matcher.matches(reading, headers));
+        let first = rules.iter().find(|rule| {
+            let of_model = rule.matcher.model.as_ref().is_none_or(|pattern| pattern.matches(model) == Some(true));
+            of_model && rule.matcher.matches(reading, headers)
+        });
         first.and_then(|rule| rule.format)
     })
 }
@@ -182,9 +250,10 @@ fn charging(rule: Option<(usize, &RequestRule)>) -> Option<Charging> {
     };
     match &rule.effect {
         Effect::Exempt => None,
-        Effect::Charge { cost, plan, limits } => {
+        Effect::Charge { cost, token_cost, plan, limits } => {
             let rules = if limits.is_empty() { Vec::new() } else { vec![index] };
-            Some(Charging { cost: *cost, plan: *plan, plans: Vec::new(), rules })
+            let model = rule.matcher.model.as_ref().map(|_| index);
+            Some(Charging { cost: *cost, token_cost: *token_cost, plan: *plan, plans: Vec::new(), rules, model })
         }
     }
 }
@@ -198,7 +267,9 @@ impl Charging {
         };
         plans.extend(self.plans.into_iter().chain(other.plans));
         let rules = self.rules.into_iter().chain(other.rules).collect();
-        Self { cost: self.cost.max(other.cost), plan, plans: each_once(plans), rules: each_once(rules) }
+        let model = self.model.filter(|_| self.model == other.model);
+        let (cost, token_cost) = (self.cost.max(other.cost), self.token_cost.max(other.token_cost));
+        Self { cost, token_cost, plan, plans: each_once(plans), rules: each_once(rules), model }
     }
 }
 
@@ -217,9 +288,22 @@ pub fn is_preflight(headers: &Headers) -> bool {
         && headers.values("access-control-request-method").next().is_some()
 }
 
+// === impl ModelMatch ===
+
+/// As metrics name it: a prefix with `*` behind it.
+impl fmt::Display for ModelMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 // === impl Matcher ===
 
 impl Matcher {
+    /// Whether everything but the model matches.
     fn matches(&self, path: &[u8], headers: &Headers) -> bool {
         let header = |name| headers.values(name).next().unwrap_or_default();
         self.path.as_ref().is_none_or(|pattern| pattern.matches(path))
@@ -240,6 +324,18 @@ impl PathMatch {
                 path.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
             }
             Self::Suffix(suffix) => path.ends_with(suffix.as_bytes()),
+        }
+    }
+}
+
+impl ModelMatch {
+    /// `None` where nobody knows.
+    fn matches(&self, model: Model<'_>) -> Option<bool> {
+        match (model, self) {
+            (Model::None, _) => Some(false),
+            (Model::Named(name), Self::Exact(exact)) => Some(name == exact.as_bytes()),
+            (Model::Named(name), Self::Prefix(prefix)) => Some(name.starts_with(prefix.as_bytes())),
+            (Model::Unreadable, _) => None,
         }
     }
 }
@@ -293,7 +389,8 @@ mod tests {
                 burst: max,
             };
             let limit = Limit::new(scope, "1m", crate::plan::Unit::Requests, rule);
-            Effect::Charge { cost, plan, limits: if scope.is_empty() { Vec::new() } else { vec![limit] } }
+            let limits = if scope.is_empty() { Vec::new() } else { vec![limit] };
+            Effect::Charge { cost, token_cost: Thousandths::ONE, plan, limits }
         };
         let rules = [
             rule("public", "/public", Effect::Exempt),
@@ -301,11 +398,12 @@ mod tests {
             rule("images", "/v1/images", charge(2, None, "images")),
             rule("chat", "/v1/chat", charge(3, None, "chat")),
         ];
-        apply(&rules, &Headers::decode(Headers::encode(&[(":path", path)])).unwrap())
+        apply(&rules, &Headers::decode(Headers::encode(&[(":path", path)])).unwrap(), Model::None)
     }
 
     fn charged(cost: u64, plan: Option<usize>, plans: &[usize], rules: &[usize]) -> Applied {
-        Applied::Charge(Charging { cost, plan, plans: plans.to_vec(), rules: rules.to_vec() })
+        let (plans, rules) = (plans.to_vec(), rules.to_vec());
+        Applied::Charge(Charging { cost, plan, plans, rules, ..Charging::default() })
     }
 
     #[test]
@@ -356,6 +454,48 @@ mod tests {
             "/public/;/../x",
         ] {
             assert_eq!(applied(path), Applied::Charge(Charging::default()), "{path}");
+        }
+    }
+
+    /// Rules for models, and what they make of a request on a path.
+    fn of_model(path: &str, model: Model<'_>) -> (Applied, bool) {
+        let charge =
+            |cost, factor| Effect::Charge { cost, token_cost: Thousandths(factor), plan: None, limits: Vec::new() };
+        let model_rule = |name: &str, model, effect| {
+            let mut rule = rule(name, "/v1", effect);
+            rule.matcher.model = Some(model);
+            rule
+        };
+        let rules = [
+            rule("batches", "/v1/batches", charge(9, 1000)),
+            model_rule("free", ModelMatch::Exact("tiny".to_owned()), Effect::Exempt),
+            model_rule("large", ModelMatch::Prefix("gpt-5".to_owned()), charge(2, 2500)),
+            model_rule("mini", ModelMatch::Exact("gpt-5-mini".to_owned()), charge(3, 500)),
+            rule("others", "/v1", charge(1, 1500)),
+        ];
+        let headers = Headers::decode(Headers::encode(&[(":path", path)])).unwrap();
+        (apply(&rules, &headers, model), needs_model(&rules, &headers))
+    }
+
+    #[test]
+    fn rules_for_models_match_by_name_with_case_in_their_order() {
+        let charged = |cost, factor, model| {
+            Applied::Charge(Charging { cost, token_cost: Thousandths(factor), model, ..Charging::default() })
+        };
+        for (path, model, applied, needed) in [
+            ("/v1/chat", Model::Named(b"gpt-5-mini"), charged(2, 2500, Some(2)), true),
+            ("/v1/chat", Model::Named(b"GPT-5"), charged(1, 1500, None), true),
+            ("/v1/chat", Model::Named(b"tiny"), Applied::Exempt, true),
+            ("/v1/chat", Model::Named(b""), charged(1, 1500, None), true),
+            ("/v1/chat", Model::None, charged(1, 1500, None), true),
+            // Every one that it may be, and none: an exemption takes a name.
+            ("/v1/chat", Model::Unreadable, charged(3, 2500, None), true),
+            ("/v1/batches", Model::Unreadable, charged(9, 1000, None), false),
+            ("/other", Model::Unreadable, Applied::Charge(Charging::default()), false),
+            // Either reading.
+            ("/v1/batches/%2f..%2fchat", Model::Named(b"gpt-5"), charged(9, 2500, None), true),
+        ] {
+            assert_eq!(of_model(path, model), (applied, needed), "{path} {model:?}");
         }
     }
 

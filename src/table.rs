@@ -6,15 +6,18 @@
 //! floor. So whoever was evicted and returns is counted at least as used as before, nobody shares a counter, and an exhausted key stays
 //! exhausted. This is the space-saving algorithm (Metwally, Agrawal, El Abbadi, "Efficient computation of frequent and top-k elements in data
 //! streams", 2005) with counters that age: n keys that are never seen again cost a newcomer about n divided by the records of the table.
+//! Reservations go to the floor too, and end there when they would have ended: whoever was evicted finds its own when its response is through.
 //!
 //! ```text
 //! version u8 = 1 │ records u8 │ floor length u16 │ floor │ record …          record: hash u64 │ length u16 │ bytes
 //! ```
 
+use crate::cost::Cost;
 use crate::decision::Decision;
 use crate::limiter::{self, Outcome};
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
+use crate::reservation::Reservation;
 use crate::window::Timestamp;
 
 const VERSION: u8 = 1;
@@ -37,8 +40,8 @@ pub struct Charge<'a> {
     pub hash: u64,
     /// Its limits.
     pub limits: &'a [Limit],
-    /// Units.
-    pub cost: u64,
+    /// What the request costs.
+    pub cost: Cost,
     /// Every counter this caller can ever have, so that a newcomer takes no more than these from the floor.
     pub counters: &'a [CounterId],
 }
@@ -48,16 +51,23 @@ pub struct Charge<'a> {
 pub struct TableOutcome {
     /// The decision. Its record is that of the caller alone.
     pub outcome: Outcome,
+    /// Whether the caller was not in the set.
+    pub newcomer: bool,
+    /// Who came and went.
+    pub churn: Churn,
+    /// What was stored was none of this layout and counted as empty.
+    pub malformed: bool,
+}
+
+/// Who came into a set and who had to go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Churn {
+    /// Whether the caller is in the set and was not.
+    pub added: bool,
     /// Records that were there before and are not any more, because they were empty.
     pub expired: u32,
     /// Records that had to go to the floor.
     pub evicted: u32,
-    /// Whether the caller was not in the set.
-    pub newcomer: bool,
-    /// Whether it is now, and was not.
-    pub added: bool,
-    /// What was stored was none of this layout and counted as empty.
-    pub malformed: bool,
 }
 
 /// A set as read: the stored bytes, looked at where they are.
@@ -116,59 +126,45 @@ pub fn decide(
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
-    let known = set.entries().find(|entry| entry.hash == charge.hash);
-    let decoded = Record::decode(known.map_or(set.floor, |entry| entry.record));
-    let malformed = malformed || decoded.is_err();
-    let record = decoded.unwrap_or_default().refreshed(rules);
-    let record = if known.is_some() { record } else { record.only(charge.counters) };
-    let mut outcome = limiter::decide(&record, charge.limits, charge.cost, now);
+    let (record, newcomer, unreadable) = set.record(charge.hash, charge.counters, rules);
+    let mut outcome = limiter::decide(&record, charge.limits, &charge.cost, now);
     let stored = outcome.record.take();
     let denied = matches!(outcome.decision, Decision::Denied { .. });
-    let mut result =
-        TableOutcome { outcome, expired: 0, evicted: 0, newcomer: known.is_none(), added: false, malformed };
-    let Some(bytes) = stored else {
+    let malformed = malformed || unreadable;
+    let mut result = TableOutcome { outcome, newcomer, churn: Churn::default(), malformed };
+    // A denied newcomer whose counters were only moved by a clock step is not worth a place.
+    let Some(bytes) = stored.filter(|_| !(denied && newcomer)) else {
         return (None, result);
     };
-    if known.is_some() {
-        return (Some(set.with(charge.hash, &bytes)), result);
-    }
-    // A denied newcomer whose counters were only moved by a clock step is not worth a place.
-    if denied {
-        return (None, result);
-    }
-    result.added = true;
-    if set.entries().count() < usize::from(ways) {
-        return (Some(set.with(charge.hash, &bytes)), result);
-    }
-    let mut entries: Vec<Entry<'_>> = set.entries().collect();
-    let before = entries.len();
-    entries.retain(|entry| Record::decode(entry.record).is_ok_and(|record| record.refreshed(rules).empty_at() > now));
-    result.expired = u32::try_from(before.saturating_sub(entries.len())).unwrap_or(u32::MAX);
-    let mut floor = set.floor.to_vec();
-    while entries.len() >= usize::from(ways) {
-        let gone = entries.remove(smallest(&entries, rules, now));
-        let gone = Record::decode(gone.record).unwrap_or_default().refreshed(rules);
-        floor = Record::decode(&floor).unwrap_or_default().refreshed(rules).larger(&gone, rules, now);
-        result.evicted = result.evicted.saturating_add(1);
-    }
-    let kept = entries.iter().map(|entry| entry.bytes);
-    (Some(encode(&floor, kept, (charge.hash, &bytes))), result)
+    let (set, churn) = set.put(ways, charge.hash, &bytes, rules, now);
+    result.churn = churn;
+    (Some(set), result)
 }
 
-/// Gives back what an allowed decision charged to a caller that is still in the set; see [`limiter::refund`].
+/// Changes the record of the caller `hash`, or what it would start from if it is not in the set any more: then it is again.
 #[must_use]
-pub fn refund(
+pub fn change(
     set: &[u8],
-    charge: &Charge<'_>,
-    uncharged: &[usize],
-    charged_at: Timestamp,
+    ways: u8,
+    (hash, counters): (u64, &[CounterId]),
+    rules: Rules<'_>,
     now: Timestamp,
-) -> Option<Vec<u8>> {
+    transition: impl FnOnce(&Record<'_>) -> Vec<u8>,
+) -> (Vec<u8>, Churn) {
+    let set = Set::decode(set).unwrap_or_default();
+    let (record, ..) = set.record(hash, counters, rules);
+    set.put(ways, hash, &transition(&record), rules, now)
+}
+
+/// Gives back what an allowed decision charged to a caller that is still in the set; see [`limiter::refund`]. What it had reserved when it
+/// was evicted ends by itself.
+#[must_use]
+pub fn refund(set: &[u8], hash: u64, limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Option<Vec<u8>> {
     let set = Set::decode(set)?;
-    let entry = set.entries().find(|entry| entry.hash == charge.hash)?;
+    let entry = set.entries().find(|entry| entry.hash == hash)?;
     let record = Record::decode(entry.record).ok()?;
-    let bytes = limiter::refund(&record, charge.limits, uncharged, charge.cost, charged_at, now)?;
-    Some(set.with(charge.hash, &bytes))
+    let bytes = limiter::refund(&record, limits, reservation, now)?;
+    Some(set.with(hash, &bytes))
 }
 
 // === impl Set ===
@@ -192,6 +188,42 @@ impl<'a> Set<'a> {
     fn entries(&self) -> impl Iterator<Item = Entry<'a>> + Clone + use<'a> {
         let mut records = self.records;
         std::iter::from_fn(move || Entry::take(&mut records))
+    }
+
+    /// The record of a caller, or what it has of the floor; whether that is so; whether it was none of ours and counted as empty.
+    fn record<'r>(&self, hash: u64, counters: &'r [CounterId], rules: Rules<'r>) -> (Record<'r>, bool, bool)
+    where
+        'a: 'r,
+    {
+        let known = self.entries().find(|entry| entry.hash == hash);
+        let decoded = Record::decode(known.map_or(self.floor, |entry| entry.record));
+        let unreadable = decoded.is_err();
+        let record = decoded.unwrap_or_default().refreshed(rules);
+        let record = if known.is_some() { record } else { record.only(counters) };
+        (record, known.is_none(), unreadable)
+    }
+
+    /// The set with this record; where it is full, records that are empty make room for a new one, or else others do.
+    fn put(&self, ways: u8, hash: u64, record: &[u8], rules: Rules<'_>, now: Timestamp) -> (Vec<u8>, Churn) {
+        let known = self.entries().any(|entry| entry.hash == hash);
+        let mut churn = Churn { added: !known, ..Churn::default() };
+        if known || self.entries().count() < usize::from(ways) {
+            return (self.with(hash, record), churn);
+        }
+        let mut entries: Vec<Entry<'_>> = self.entries().collect();
+        let before = entries.len();
+        entries
+            .retain(|entry| Record::decode(entry.record).is_ok_and(|record| record.refreshed(rules).empty_at() > now));
+        churn.expired = u32::try_from(before.saturating_sub(entries.len())).unwrap_or(u32::MAX);
+        let mut floor = self.floor.to_vec();
+        while entries.len() >= usize::from(ways) {
+            let gone = entries.remove(smallest(&entries, rules, now));
+            let gone = Record::decode(gone.record).unwrap_or_default().refreshed(rules);
+            floor = Record::decode(&floor).unwrap_or_default().refreshed(rules).larger(&gone, rules, now);
+            churn.evicted = churn.evicted.saturating_add(1);
+        }
+        let kept = entries.iter().map(|entry| entry.bytes);
+        (encode(&floor, kept, (hash, record)), churn)
     }
 
     /// The set with this record, at its end, in the place of what it had under that hash.

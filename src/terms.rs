@@ -3,10 +3,10 @@
 use crate::config::Config;
 use crate::decision::Standing;
 use crate::headers::{self, Group, Left, Style};
-use crate::metrics::{Metric, Metrics, NONE, Outcome, Registry};
+use crate::metrics::{Metric, Metrics, NONE, OTHER, Outcome, Registry, TokenMeters};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
-use crate::rule::Charging;
+use crate::rule::{Charging, RequestRule};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -50,6 +50,8 @@ pub struct Book {
     rules: Vec<Vec<Limit>>,
     /// By plan, every counter that its callers can have in the table, whichever rule applies.
     counters: Vec<Rc<[CounterId]>>,
+    /// What is counted of responses, by plan and by the rule that names the model; empty where no limit counts tokens.
+    tokens: HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>>,
     /// Those with one rule's limits, made when they are first needed: most consumers never meet most rules.
     ruled: RefCell<HashMap<(Base, usize), Rc<Terms>>>,
 }
@@ -87,7 +89,8 @@ impl Book {
         let any: Vec<Limit> = config.plans.iter().flat_map(|plan| plan.limits.clone()).collect();
         let of_plan = |plan: &Plan| config.counters(if names_plans { &any } else { &plan.limits }).into();
         let counters = config.plans.iter().map(of_plan).collect();
-        Self { expose, registry, plans, consumers, rules, counters, ruled: RefCell::default() }
+        let tokens = if config.counts_tokens() { token_meters(config, &mut registry, host) } else { HashMap::new() };
+        Self { expose, registry, plans, consumers, rules, counters, tokens, ruled: RefCell::default() }
     }
 
     /// The terms of `base` as a request is charged; `None` for a base that does not exist.
@@ -117,6 +120,14 @@ impl Book {
         self.counters.get(plan).cloned().unwrap_or_default()
     }
 
+    /// What is counted of responses under these terms; `None` where none of them counts tokens.
+    pub fn tokens(&self, terms: &Terms, charging: &Charging) -> Option<Rc<TokenMeters>> {
+        if !terms.counts_tokens() {
+            return None;
+        }
+        self.tokens.get(&(terms.plan.clone(), charging.model)).cloned()
+    }
+
     fn together(&self, own: &Terms, charging: &Charging) -> Rc<Terms> {
         let of_rules = charging.rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
         let of_plans = charging.plans.iter().filter_map(|plan| self.base(Base::Plan(*plan)));
@@ -124,16 +135,30 @@ impl Book {
         for limit in of_rules.chain(of_plans.flat_map(|terms| &terms.limits)) {
             // A counter that two plans share is charged once, by the smaller numbers.
             match limits.iter_mut().find(|known| known.id == limit.id) {
-                Some(known) => {
-                    known.rule.max = known.rule.max.min(limit.rule.max);
-                    known.rule.burst = known.rule.burst.min(limit.rule.burst);
-                    known.shadow &= limit.shadow;
-                }
+                Some(known) => known.tighten(limit),
                 None => limits.push(limit.clone()),
             }
         }
         Rc::new(Terms::new(&own.plan, limits, &self.registry, self.expose))
     }
+}
+
+/// Those of every plan with every model that a rule names, and with others.
+fn token_meters(
+    config: &Config,
+    registry: &mut Registry,
+    host: &impl Metrics,
+) -> HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>> {
+    let of_rule = |(index, rule): (usize, &RequestRule)| Some((Some(index), rule.matcher.model.as_ref()?.to_string()));
+    let models: Vec<_> =
+        config.rules.iter().enumerate().filter_map(of_rule).chain([(None, OTHER.to_owned())]).collect();
+    let mut meters = HashMap::new();
+    for plan in &config.plans {
+        for (rule, model) in &models {
+            meters.insert((plan.name.clone(), *rule), Rc::new(registry.tokens(host, &plan.name, model)));
+        }
+    }
+    meters
 }
 
 /// What becomes of a request that this limit does not admit.
@@ -160,24 +185,46 @@ impl Terms {
         }
     }
 
+    /// Whether any limit counts tokens: then the response's usage is wanted.
+    #[must_use]
+    pub fn counts_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.unit.tokens().is_some())
+    }
+
+    /// Whether any limit reserves tokens: then a bound of them is wanted before the request goes on.
+    #[must_use]
+    pub fn reserves_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.unit.tokens().is_some() && limit.reserve.is_some())
+    }
+
     /// What callers are told as a limit's name.
     #[must_use]
     pub fn name(&self, limit: usize) -> Option<&str> {
         self.names.get(limit).map(|name| &**name)
     }
 
-    /// The header fields of a style about the limit that stands so.
+    /// The header fields of a style about the limit that stands so, and the provider's about `others`, where it has fields of their own for them.
     #[must_use]
-    pub fn fields(&self, style: &Style, standing: &Standing) -> Vec<Group> {
-        let Some((name, limit)) = self.name(standing.limit).zip(self.limits.get(standing.limit)) else {
+    pub fn fields(&self, style: &Style, standing: &Standing, others: &[Standing]) -> Vec<Group> {
+        let Some(left) = self.left(style, standing) else {
             return Vec::new();
         };
-        let Standing { remaining, reset, .. } = *standing;
         let policy = || match style.partition {
             None => self.policy.clone(),
             key => headers::policy(self.told(), key),
         };
-        style.groups(&Left { limit, name, remaining, reset, now: style.now }, policy)
+        let mut groups = style.groups(&left, policy);
+        for other in others {
+            let group = style.provider.and_then(|provider| provider(&self.left(style, other)?));
+            groups.extend(group.filter(|group| groups.iter().all(|known| known.told_in != group.told_in)));
+        }
+        groups
+    }
+
+    fn left(&self, style: &Style, standing: &Standing) -> Option<Left<'_>> {
+        let (name, limit) = self.name(standing.limit).zip(self.limits.get(standing.limit))?;
+        let Standing { remaining, reset, .. } = *standing;
+        Some(Left { limit, name, remaining, reset, now: style.now })
     }
 
     fn told(&self) -> impl Iterator<Item = (&str, &Limit)> {

@@ -83,7 +83,7 @@ impl<'a> Read<'a> for FormatSpec {
     fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
         let fixed = Dialect::all().map(|dialect| (dialect.name, Format::Fixed(dialect)));
         let words: Vec<(&str, Format)> = [("auto", Format::Auto)].into_iter().chain(fixed).collect();
-        reader.word("FormatSpec", &words).map(Self)
+        reader.word(&words).map(Self)
     }
 }
 

@@ -1,17 +1,18 @@
 //! The configuration language: its objects, fields and the values they take. What they mean together is in [`super`].
 
 use super::denial::{FormatSpec, Fraction, TemplateText};
-use super::reader::{Entries, Field, Grammar, Items, object, words};
+use super::reader::{Entries, Field, Grammar, Items, OfTokens, object, words};
 use super::values::{
-    CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Message, MetadataKey, Method, Name, ParameterName,
-    Path, Per, Shares, Status, Suffix, TrackedKeys, Units,
+    BytesPerToken, CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Lifetime, Message, MetadataKey,
+    Method, ModelName, Name, ParameterName, Path, Per, Shares, Size, Status, Statuses, Suffix, TokenCost, Tokens,
+    TrackedKeys, Units, Weight,
 };
 use crate::key::KeyHash;
 #[cfg(test)]
 use schemars::JsonSchema;
 
 /// What the reader has to know of this language besides its types.
-pub(super) const GRAMMAR: Grammar = Grammar { later: LATER, is_secret };
+pub(super) const GRAMMAR: Grammar = Grammar { is_secret };
 
 /// Whether a key, or its hash, may stand at a path by mistake.
 fn is_secret(path: &str) -> bool {
@@ -19,9 +20,6 @@ fn is_secret(path: &str) -> bool {
     let key = path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| path.ends_with(field));
     consumer || key
 }
-
-/// What later versions bring.
-const LATER: &[(&str, &[&str])] = &[("LimitSpec", &["tokens", "count", "reserve"]), ("MatchSpec", &["model"])];
 
 object! {
     /// The whole configuration.
@@ -45,6 +43,7 @@ object! {
         pub(super) max_tracked_keys: Field<TrackedKeys>,
         pub(super) metrics: Field<MetricsSpec>,
         pub(super) log: Field<LogSpec>,
+        pub(super) llm: Field<OfTokens<LlmSpec>>,
     }
 }
 
@@ -117,15 +116,37 @@ object! {
 }
 
 object! {
-    /// At most so many units per window.
-    #[cfg_attr(test, schemars(extend("required" = ["requests", "per"])))]
+    /// At most so many units per window: requests or tokens.
+    #[cfg_attr(test, schemars(extend("required" = ["per"], "oneOf" = [{"required": ["requests"]}, {"required": ["tokens"]}])))]
     pub(super) struct LimitSpec {
         pub(super) name: Field<Name>,
         pub(super) requests: Field<Units>,
+        pub(super) tokens: Field<OfTokens<Units>>,
+        pub(super) count: Field<OfTokens<CountSpec>>,
+        pub(super) weights: Field<OfTokens<WeightsSpec>>,
+        pub(super) reserve: Field<OfTokens<bool>>,
         pub(super) per: Field<Per>,
         pub(super) algorithm: Field<AlgorithmSpec>,
         pub(super) burst: Field<Units>,
         pub(super) shadow: Field<bool>,
+    }
+}
+
+words! {
+    pub(super) enum CountSpec {
+        Total = "total",
+        Input = "input",
+        Output = "output",
+    }
+}
+
+object! {
+    /// What a token counts.
+    pub(super) struct WeightsSpec {
+        pub(super) input: Field<Weight>,
+        pub(super) cached: Field<Weight>,
+        pub(super) output: Field<Weight>,
+        pub(super) reasoning: Field<Weight>,
     }
 }
 
@@ -173,6 +194,7 @@ object! {
         pub(super) r#match: Field<MatchSpec>,
         pub(super) exempt: Field<bool>,
         pub(super) cost: Field<Units>,
+        pub(super) token_cost: Field<OfTokens<TokenCost>>,
         pub(super) plan: Field<Name>,
         pub(super) limits: Field<Vec<Field<LimitSpec>>>,
         pub(super) format: Field<FormatSpec>,
@@ -186,6 +208,16 @@ object! {
         pub(super) methods: Field<Vec<Field<Method>>>,
         pub(super) hosts: Field<Vec<Field<Host>>>,
         pub(super) headers: Field<Vec<Field<HeaderMatchSpec>>>,
+        pub(super) model: Field<OfTokens<ModelSpec>>,
+    }
+}
+
+object! {
+    /// Exactly one of its fields.
+    #[cfg_attr(test, schemars(extend("minProperties" = 1, "maxProperties" = 1)))]
+    pub(super) struct ModelSpec {
+        pub(super) exact: Field<ModelName>,
+        pub(super) prefix: Field<ModelName>,
     }
 }
 
@@ -261,5 +293,19 @@ words! {
     pub(super) enum LogSpec {
         Denied = "denied",
         All = "all",
+    }
+}
+
+object! {
+    /// How bodies are read: what models and limits in tokens need of requests and responses.
+    pub(super) struct LlmSpec {
+        pub(super) max_body: Field<Size>,
+        pub(super) model_header: Field<HeaderName>,
+        pub(super) bytes_per_token: Field<BytesPerToken>,
+        pub(super) default_input: Field<Tokens>,
+        pub(super) default_output: Field<Tokens>,
+        pub(super) ask_for_usage: Field<bool>,
+        pub(super) refund: Field<Vec<Field<Statuses>>>,
+        pub(super) reservation: Field<Lifetime>,
     }
 }

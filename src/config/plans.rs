@@ -1,11 +1,12 @@
 //! Plans and their limits.
 
-use super::language::{AlgorithmSpec, LimitSpec, PlanSpec};
+use super::language::{AlgorithmSpec, CountSpec, LimitSpec, PlanSpec, WeightsSpec};
 use super::reader::{Field, child};
-use super::values::{self, NAME, Name};
+use super::values::{self, NAME, Name, Weight};
 use super::{MAX_WINDOW, Mistakes};
+use crate::cost::{Thousandths, Weights};
 use crate::counter::Rule;
-use crate::plan::{Algorithm, Limit, MAX_LIMITS, Plan, Unit};
+use crate::plan::{Algorithm, Count, Limit, MAX_LIMITS, Plan, Unit};
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU64;
@@ -17,6 +18,8 @@ pub(super) struct Everywhere {
     pub(super) shadow: bool,
     /// How many Envoys share each limit.
     pub(super) share: NonZeroU64,
+    /// For how long tokens are reserved, in nanoseconds.
+    pub(super) lifetime: NonZeroU64,
 }
 
 pub(super) fn plan(name: String, spec: Field<PlanSpec>, everywhere: Everywhere, mistakes: &mut Mistakes) -> Plan {
@@ -70,16 +73,34 @@ pub(super) fn limits(
 }
 
 fn limit(spec: LimitSpec, scope: &str, path: &str, everywhere: Everywhere, mistakes: &mut Mistakes) -> Option<Limit> {
+    let of_tokens = !spec.tokens.is_absent();
     for (name, absent, expected) in [
-        ("requests", spec.requests.is_absent(), "a whole number of requests"),
+        ("requests", spec.requests.is_absent() && !of_tokens, "a whole number of requests"),
         ("per", spec.per.is_absent(), r#"a duration like "1m" or a word like day"#),
     ] {
         if absent {
             mistakes.add(child(path, name), format!("expected {expected}, got nothing"));
         }
     }
+    for (name, absent) in [
+        ("count", spec.count.is_absent()),
+        ("weights", spec.weights.is_absent()),
+        ("reserve", spec.reserve.is_absent()),
+    ] {
+        if !absent && !of_tokens {
+            mistakes.add(child(path, name), "expected only beside tokens");
+        }
+    }
+    if of_tokens && !spec.requests.is_absent() {
+        mistakes.add(child(path, "tokens"), "expected either requests or tokens, got both");
+        return None;
+    }
+    let unit = if of_tokens { Unit::Tokens(count(spec.count.known())?) } else { Unit::Requests };
+    let weights = weights(spec.weights.known(), unit, &child(path, "weights"), mistakes);
+    let reserve = (of_tokens && spec.reserve.known() != Field::Given(false)).then_some(everywhere.lifetime);
     let burst_given = !spec.burst.is_absent();
-    let (max, window) = (spec.requests.given()?.0, spec.per.given()?.0);
+    let max = if of_tokens { spec.tokens.known() } else { spec.requests };
+    let (max, window) = (max.given()?.0, spec.per.given()?.0);
     let algorithm = match spec.algorithm {
         Field::Absent if window.is_word() => Algorithm::FixedWindow,
         Field::Absent => Algorithm::SlidingWindow,
@@ -107,9 +128,47 @@ fn limit(spec: LimitSpec, scope: &str, path: &str, everywhere: Everywhere, mista
         mistakes.add(child(path, "burst"), "expected a burst that is full again within ten years (3650d)");
         return None;
     }
-    let name = spec.name.given().map_or_else(|| window.to_string(), |Name(name)| name);
+    let default = || match unit.tokens() {
+        None => window.to_string(),
+        Some(_) => format!("{}-{window}", unit.counted().replace(' ', "-")),
+    };
+    let name = spec.name.given().map_or_else(default, |Name(name)| name);
     let shadow = everywhere.shadow || spec.shadow == Field::Given(true);
-    Some(Limit { shadow, ..Limit::new(scope, &name, Unit::Requests, rule) })
+    Some(Limit { shadow, weights, reserve, ..Limit::new(scope, &name, unit, rule) })
+}
+
+fn count(spec: Field<CountSpec>) -> Option<Count> {
+    Some(match spec {
+        Field::Absent | Field::Given(CountSpec::Total) => Count::Total,
+        Field::Given(CountSpec::Input) => Count::Input,
+        Field::Given(CountSpec::Output) => Count::Output,
+        Field::Wrong => return None,
+    })
+}
+
+/// Cached tokens weigh what input does and reasoning what output does where nothing else is said.
+fn weights(spec: Field<WeightsSpec>, unit: Unit, path: &str, mistakes: &mut Mistakes) -> Weights {
+    let (Field::Given(spec), Some(count)) = (spec, unit.tokens()) else {
+        return Weights::EVEN;
+    };
+    for (name, absent, other, counts) in [
+        ("input", spec.input.is_absent(), Count::Output, "input"),
+        ("cached", spec.cached.is_absent(), Count::Output, "input"),
+        ("output", spec.output.is_absent(), Count::Input, "output"),
+        ("reasoning", spec.reasoning.is_absent(), Count::Input, "output"),
+    ] {
+        if !absent && count == other {
+            mistakes.add(child(path, name), format!("expected only with count: total or {counts}"));
+        }
+    }
+    let weight = |field: Field<Weight>, default| field.given().map_or(default, |weight| weight.0);
+    let (input, output) = (weight(spec.input, Thousandths::ONE), weight(spec.output, Thousandths::ONE));
+    let (cached, reasoning) = (weight(spec.cached, input), weight(spec.reasoning, output));
+    let weights = Weights { input, cached, output, reasoning };
+    if weights.are_nothing(count) {
+        mistakes.add(path, "expected a weight above 0 for some of the tokens that are counted");
+    }
+    weights
 }
 
 /// The plan's limits in their order, replaced by the consumer's of the same name; then the consumer's others.

@@ -6,6 +6,7 @@
 use super::decimal::{ONE, millionths};
 use super::document::{List, Object, Value};
 use super::{Mistake, Mistakes};
+use crate::cost::Thousandths;
 use crate::order::sorted;
 use std::fmt;
 use std::marker::PhantomData;
@@ -59,13 +60,9 @@ struct Notes {
     mistakes: Vec<Mistake>,
 }
 
-const NOT_YET: &str = "not supported by this version";
-
 /// What there is to know of a language besides its types.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grammar {
-    /// Fields and words that this version does not have yet, by the Rust name of their type.
-    pub(super) later: &'static [(&'static str, &'static [&'static str])],
     /// Whether what stands at a path may be a secret: then no mistake says it.
     pub(super) is_secret: fn(&str) -> bool,
 }
@@ -118,7 +115,7 @@ macro_rules! object {
             ) -> Result<Self, $crate::config::reader::Refused> {
                 const FIELDS: &[&str] = &[$($crate::config::reader::unraw(stringify!($field))),*];
                 let mut object = Self::default();
-                reader.object(stringify!($object), FIELDS, &mut |field, reader| {
+                reader.object(FIELDS, &mut |field, reader| {
                     let mut slots = FIELDS.iter();
                     $(if slots.next() == Some(&field) {
                         object.$field = Field::read(reader);
@@ -148,7 +145,7 @@ macro_rules! words {
             fn read(
                 reader: $crate::config::reader::Reader<'a, '_>,
             ) -> Result<Self, $crate::config::reader::Refused> {
-                reader.word(stringify!($choice), &[$(($word, Self::$variant)),*])
+                reader.word(&[$(($word, Self::$variant)),*])
             }
         }
     };
@@ -164,6 +161,35 @@ pub(super) const fn unraw(name: &str) -> &str {
             Err(_) => name,
         },
         _ => name,
+    }
+}
+
+/// What only the build that counts tokens has. In the other one it is refused, and has no code.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OfTokens<T>(T);
+
+const LOAD: &str = "not supported by allowance.wasm: load allowance-llm.wasm, which counts tokens";
+
+// === impl OfTokens ===
+
+impl<'a, T: Read<'a>> Read<'a> for OfTokens<T> {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        if cfg!(feature = "llm") {
+            return T::read(reader).map(Self);
+        }
+        reader.notes.note(LOAD.to_owned());
+        Err(Refused)
+    }
+}
+
+impl<T> Field<OfTokens<T>> {
+    /// What is in it, wherever it may be said.
+    pub(super) fn known(self) -> Field<T> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::Given(OfTokens(value)) if cfg!(feature = "llm") => Field::Given(value),
+            Self::Wrong | Self::Given(_) => Field::Wrong,
+        }
     }
 }
 
@@ -291,11 +317,6 @@ impl Notes {
         }
     }
 
-    /// Whether a field or a word of the type `name` comes with a later version.
-    fn is_later(&self, name: &str, word: &str) -> bool {
-        self.grammar.later.iter().any(|(of, later)| *of == name && later.contains(&word))
-    }
-
     fn is_secret(&self, path: &str) -> bool {
         (self.grammar.is_secret)(path)
     }
@@ -335,6 +356,16 @@ impl<'a> Reader<'a, '_> {
         }
     }
 
+    /// Text, or a whole number as text.
+    pub(super) fn number_or_text<T>(self, expected: &str, parse: fn(&str) -> Option<T>) -> Result<T, Refused> {
+        let parsed = match &self.value {
+            Value::Text(text) => parse(text),
+            Value::Integer(number) => parse(&number.to_string()),
+            _ => None,
+        };
+        parsed.ok_or_else(|| self.refuse(&expected))
+    }
+
     /// Text that may be a secret: what stands there instead is not said.
     pub(super) fn secret<T>(
         self,
@@ -363,27 +394,38 @@ impl<'a> Reader<'a, '_> {
         number.ok_or_else(|| self.refuse(&format_args!("a whole number from {from} to {to}")))
     }
 
-    /// A number between 0 and 1, in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    /// A number between 0 and 1, in millionths.
     pub(super) fn fraction(self) -> Result<u32, Refused> {
-        let number = match &self.value {
+        let number = self.decimal().filter(|number| *number <= ONE).and_then(|number| u32::try_from(number).ok());
+        number.ok_or_else(|| self.refuse(&"a number from 0 to 1"))
+    }
+
+    /// A number up to 1000, in thousandths, of which there are at least so many.
+    pub(super) fn thousandths(self, least: u32) -> Result<Thousandths, Refused> {
+        let whole =
+            self.decimal().filter(|number| number.is_multiple_of(ONE / 1000)).map(|number| number / (ONE / 1000));
+        let thousandths =
+            whole.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=1_000_000).contains(n));
+        let least = if least == 0 { "0" } else { "0.001" };
+        let expected = format!("a number from {least} to 1000 with at most three decimals");
+        thousandths.map(Thousandths).ok_or_else(|| self.refuse(&expected))
+    }
+
+    /// A number in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    fn decimal(&self) -> Option<u64> {
+        match &self.value {
             Value::Text(text) => millionths(text),
             Value::Integer(number) => u64::try_from(*number).ok().and_then(|number| number.checked_mul(ONE)),
             Value::Fraction(number) => number.millionths(),
             _ => None,
-        };
-        let number = number.filter(|number| *number <= ONE).and_then(|number| u32::try_from(number).ok());
-        number.ok_or_else(|| self.refuse(&"a number from 0 to 1"))
+        }
     }
 
-    /// One of some words; `name` is the choice's.
-    pub(super) fn word<T: Copy>(self, name: &str, words: &[(&str, T)]) -> Result<T, Refused> {
+    /// One of some words.
+    pub(super) fn word<T: Copy>(self, words: &[(&str, T)]) -> Result<T, Refused> {
         let Value::Text(text) = &self.value else {
             return Err(self.refuse_as_text(&one_of(words)));
         };
-        if self.notes.is_later(name, text) {
-            self.notes.note(format!("{text} is {NOT_YET}"));
-            return Err(Refused);
-        }
         let found = words.iter().find(|(word, _)| word == text);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| self.refuse(&one_of(words)))
     }
@@ -408,13 +450,8 @@ impl<'a> Reader<'a, '_> {
         Ok(())
     }
 
-    /// An object with some of these fields; `name` is the object's.
-    pub(super) fn object(
-        self,
-        name: &str,
-        fields: &[&str],
-        read: &mut dyn FnMut(&str, Reader<'a, '_>),
-    ) -> Result<(), Refused> {
+    /// An object with some of these fields.
+    pub(super) fn object(self, fields: &[&str], read: &mut dyn FnMut(&str, Reader<'a, '_>)) -> Result<(), Refused> {
         let Value::Object(object) = &self.value else {
             let expected = match fields {
                 [only] => format!("an object with the field {only}"),
@@ -424,12 +461,10 @@ impl<'a> Reader<'a, '_> {
         };
         let here = self.notes.path.len();
         self.notes.fields(object, &mut |field, reader| {
-            let notes = &mut *reader.notes;
             if fields.contains(&field) {
                 read(field, reader);
-            } else if notes.is_later(name, field) {
-                notes.note(NOT_YET.to_owned());
             } else {
+                let notes = reader.notes;
                 // The name itself may be one, where a space is missing behind a colon.
                 if notes.is_secret(&notes.path) {
                     notes.path.truncate(here);

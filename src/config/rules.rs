@@ -1,12 +1,13 @@
 //! Rules, and what they mean together with plans.
 
-use super::language::{HeaderMatchSpec, MatchSpec, PathSpec, RuleSpec};
+use super::language::{HeaderMatchSpec, MatchSpec, ModelSpec, PathSpec, RuleSpec};
 use super::plans::{self, Everywhere};
 use super::reader::{Field, child};
 use super::{Config, Mistakes};
+use crate::cost::Thousandths;
 use crate::plan::{Limit, MAX_LIMITS, Plan};
 use crate::record::CounterId;
-use crate::rule::{Effect, HeaderMatch, Matcher, PathMatch, RequestRule, ValueMatch};
+use crate::rule::{Effect, HeaderMatch, Matcher, ModelMatch, PathMatch, RequestRule, ValueMatch};
 use std::collections::{HashMap, HashSet};
 
 pub(super) fn rules(
@@ -35,6 +36,7 @@ pub(super) fn rules(
         let exempt = spec.exempt == Field::Given(true);
         let charges = [
             ("cost", spec.cost.is_absent()),
+            ("token_cost", spec.token_cost.is_absent()),
             ("plan", spec.plan.is_absent()),
             ("limits", spec.limits.is_absent()),
             ("format", spec.format.is_absent()),
@@ -56,7 +58,9 @@ pub(super) fn rules(
         let effect = if exempt {
             Effect::Exempt
         } else {
-            Effect::Charge { cost: spec.cost.given().map_or(1, |cost| cost.0.get()), plan, limits }
+            let cost = spec.cost.given().map_or(1, |cost| cost.0.get());
+            let token_cost = spec.token_cost.known().given().map_or(Thousandths::ONE, |factor| factor.0);
+            Effect::Charge { cost, token_cost, plan, limits }
         };
         let format = spec.format.given().map(|format| format.0);
         rules.push(RequestRule { name: name.into(), matcher, effect, format });
@@ -74,6 +78,7 @@ fn matcher(spec: MatchSpec, path: &str, mistakes: &mut Mistakes) -> Matcher {
             mistakes.add(child(path, field), "expected at least one, got an empty list");
         }
     }
+    let model = spec.model.known().given().and_then(|spec| model_match(spec, &child(path, "model"), mistakes));
     let headers = spec.headers.given().unwrap_or_default().into_iter().enumerate();
     Matcher {
         path: spec.path.given().and_then(|spec| path_match(spec, &child(path, "path"), mistakes)),
@@ -82,7 +87,16 @@ fn matcher(spec: MatchSpec, path: &str, mistakes: &mut Mistakes) -> Matcher {
         headers: headers
             .filter_map(|(index, spec)| header_match(spec.given()?, &format!("{path}.headers[{index}]"), mistakes))
             .collect(),
+        model,
     }
+}
+
+fn model_match(spec: ModelSpec, path: &str, mistakes: &mut Mistakes) -> Option<ModelMatch> {
+    let fields = [("exact", spec.exact.is_absent()), ("prefix", spec.prefix.is_absent())];
+    super::exactly_one(path, &fields, mistakes)?;
+    let exact = spec.exact.given().map(|name| ModelMatch::Exact(name.0));
+    let prefix = spec.prefix.given().map(|name| ModelMatch::Prefix(name.0));
+    exact.or(prefix)
 }
 
 fn given<T>(list: Field<Vec<Field<T>>>) -> impl Iterator<Item = T> {
@@ -135,7 +149,7 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
         }
     }
     for (index, rule) in config.rules.iter().enumerate() {
-        let Effect::Charge { cost, plan, limits } = &rule.effect else {
+        let Effect::Charge { cost, plan, limits, .. } = &rule.effect else {
             continue;
         };
         let met = callers().filter(|(caller, _)| {
@@ -147,7 +161,8 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
         let guard = config.unlisted.and_then(|unlisted| config.plans.get(unlisted.address_plan?));
         let guard = guard.map(|plan| (child("plans", &plan.name), plan.limits.as_slice()));
         let smallest = met.chain(own).chain(guard).find_map(|(caller, limits)| {
-            let limit = limits.iter().find(|limit| limit.capacity() < *cost)?;
+            let mut of_requests = limits.iter().filter(|limit| limit.unit.tokens().is_none());
+            let limit = of_requests.find(|limit| limit.capacity() < *cost)?;
             Some((caller, limit.clone()))
         });
         if let Some((caller, limit)) = smallest {
@@ -164,6 +179,19 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
 }
 
 impl Config {
+    /// Every limit of every plan, consumer and rule.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        let of_plans = self.plans.iter().flat_map(|plan| &plan.limits);
+        let of_consumers = self.consumers.consumers().iter().flat_map(|consumer| consumer.limits.iter().flatten());
+        of_plans.chain(of_consumers).chain(self.rules.iter().flat_map(|rule| rule.effect.limits()))
+    }
+
+    /// Whether any limit counts tokens.
+    #[must_use]
+    pub fn counts_tokens(&self) -> bool {
+        cfg!(feature = "llm") && self.limits().any(|limit| limit.unit.tokens().is_some())
+    }
+
     /// Every counter that a caller with these limits of its own can have: with each rule's limits, and those of plans that rules put in place.
     #[must_use]
     pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {

@@ -1,7 +1,7 @@
 //! The JSON Schema of the configuration, for editors: made of the types of the language, and kept true by tests.
 
 use super::language::Configuration;
-use super::reader::{Entries, Field, Items};
+use super::reader::{Entries, Field, Items, OfTokens};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -10,6 +10,25 @@ use std::path::Path;
 
 /// A field has the schema of its value: whether it may be left out is said by the object it is in.
 impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// The schema is that of the build which has everything.
+impl<T: JsonSchema> JsonSchema for OfTokens<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
@@ -105,15 +124,15 @@ fn the_schema_accepts_what_is_valid_and_refuses_mistakes_of_structure() {
     let mut compiler = boon::Compiler::new();
     compiler.add_resource("allowance.json", schema()).unwrap();
     let index = compiler.compile("allowance.json", &mut schemas).unwrap();
-    let valid = documents("tests/config/valid");
-    assert!(valid.len() >= 4, "{} valid configurations", valid.len());
+    let valid = [documents("tests/config/valid"), documents("tests/config/llm/valid")].concat();
+    assert!(valid.len() >= 6, "{} valid configurations", valid.len());
     for (name, document) in valid {
         assert!(accepts(&schemas, index, &document), "{name}: {}", schemas.validate(&document, index).unwrap_err());
     }
     let sample = fs::read_to_string(root("envoy/allowance.yaml")).unwrap();
     assert!(accepts(&schemas, index, &serde_saphyr::from_str(&sample).unwrap()), "the sample that names it");
     let mut refused = 0;
-    for (name, document) in documents("tests/config") {
+    for (name, document) in [documents("tests/config"), documents("tests/config/llm")].concat() {
         // What only several fields together can get wrong is not the schema's to find, nor what a host's loader changes.
         let beyond = [
             "algorithm-with-word",
@@ -150,6 +169,14 @@ fn the_schema_accepts_what_is_valid_and_refuses_mistakes_of_structure() {
             "match-host-with-port",
             "source-none",
             "match-methods-empty",
+            "tokens-name-twice",
+            "tokens-fields-beside",
+            "token-cost-exempt",
+            "weights-of",
+            "weights-nothing",
+            "max-body-large",
+            "reservation-short",
+            "reservation-long",
         ];
         if !beyond.iter().any(|prefix| name.starts_with(prefix)) {
             assert!(!accepts(&schemas, index, &document), "{name}");

@@ -2,11 +2,13 @@
 
 use super::language::{KeySpec, NamedKeySpec};
 use super::reader::{Read, Reader, Refused};
+use crate::cost::Thousandths;
 use crate::key::KeyHash;
 use crate::path::NormalPath;
 use crate::plan::MAX_UNITS;
+use crate::reservation::LONGEST_LIFETIME;
 use crate::rule::HostMatch;
-use crate::window::Window;
+use crate::window::{SECOND, Window};
 #[cfg(test)]
 use schemars::JsonSchema;
 use std::num::NonZeroU64;
@@ -114,6 +116,35 @@ from_text!(
 );
 
 from_text!(
+    /// A model's name, or its start: what is also a label of metrics.
+    ModelName(String), r#"a model's name like "gpt-4o" of 1 to 128 letters, digits and any of "_.:/@+-""#, r"^[A-Za-z0-9_.:/@+-]{1,128}$", |text| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/@+-".contains(&byte);
+        ((1..=128).contains(&text.len()) && text.bytes().all(plain)).then(|| text.to_owned())
+    }
+);
+
+from_text!(
+    /// A size in bytes, from 1 KiB to 16 MiB.
+    Size(u32), r#"a size from "1KiB" to "16MiB""#, r"^[0-9]{1,8}(KiB|MiB)$", |text| {
+        let (number, unit) = match text.strip_suffix("KiB") {
+            Some(number) => (number, 1 << 10),
+            None => (text.strip_suffix("MiB")?, 1 << 20),
+        };
+        let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+        let bytes = number.parse::<u32>().ok().filter(|_| plain)?.checked_mul(unit)?;
+        (1 << 10..=16 << 20).contains(&bytes).then_some(bytes)
+    }
+);
+
+from_text!(
+    /// How long something is held, in nanoseconds.
+    Lifetime(NonZeroU64), r#"a duration from "1s" to "1h""#, r"^[0-9]+(ms|s|m|h|d|w)$", |text| {
+        let span = Window::parse(text).filter(|window| !window.is_word())?.span();
+        (SECOND..=LONGEST_LIFETIME).contains(&span.get()).then_some(span)
+    }
+);
+
+from_text!(
     /// What a denial says, before the facts.
     Message(String), "text of 1 to 1000 characters", r"^[\s\S]{1,1000}$", |text| {
         (1..=1000).contains(&text.chars().count()).then(|| text.to_owned())
@@ -176,6 +207,91 @@ from_number!(
     /// A number of units.
     Units(NonZeroU64), 1..=MAX_UNITS
 );
+
+from_number!(
+    /// A number of tokens.
+    Tokens(u64), 0..=MAX_UNITS
+);
+
+/// Declares a type that is read from a number with at most three decimals, up to 1000.
+macro_rules! from_thousandths {
+    ($(#[$doc:meta])* $name:ident, $least:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) struct $name(pub(super) Thousandths);
+
+        impl<'a> Read<'a> for $name {
+            fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+                reader.thousandths($least).map(Self)
+            }
+        }
+
+        #[cfg(test)]
+        impl JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let least = f64::from($least) / 1000.0;
+                schemars::json_schema!({
+                    "description": "a number with at most three decimals, or the same as text",
+                    "anyOf": [{"type": "number", "minimum": least, "maximum": 1000}, {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?$"}],
+                })
+            }
+        }
+    };
+}
+
+from_thousandths!(
+    /// What a token of some kind counts.
+    Weight, 0
+);
+
+from_thousandths!(
+    /// What a token costs.
+    TokenCost, 1
+);
+
+from_thousandths!(
+    /// How many bytes of a request are one token.
+    BytesPerToken, 1
+);
+
+/// One HTTP status, or a class of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Statuses(pub(super) RangeInclusive<u16>);
+
+impl<'a> Read<'a> for Statuses {
+    fn read(reader: Reader<'a, '_>) -> Result<Self, Refused> {
+        const EXPECTED: &str = r#"a status from 400 to 599, or "4xx" or "5xx""#;
+        reader.number_or_text(EXPECTED, |text| {
+            let class = match text {
+                "4xx" => 400..=499,
+                "5xx" => 500..=599,
+                status => {
+                    let status = status.parse().ok().filter(|status| (400..=599).contains(status))?;
+                    status..=status
+                }
+            };
+            Some(Self(class))
+        })
+    }
+}
+
+#[cfg(test)]
+impl JsonSchema for Statuses {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "one HTTP status, or a class of them",
+            "anyOf": [{"type": "integer", "minimum": 400, "maximum": 599}, {"type": "string", "pattern": "^[45]([0-9]{2}|xx)$"}],
+        })
+    }
+}
 
 from_number!(
     /// An HTTP status for denials.

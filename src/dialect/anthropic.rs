@@ -2,7 +2,7 @@
 
 use super::{Asked, Dialect, Members, json_bytes};
 use crate::headers::{Field, Group, Left, count};
-use crate::plan::Unit;
+use crate::plan::Count;
 use crate::refusal::{Class, Facts};
 use serde::Serialize;
 
@@ -55,11 +55,26 @@ fn fields(_: &Facts<'_>, asked: &Asked<'_>) -> Vec<Field> {
 }
 
 fn group(left: &Left<'_>) -> Group {
-    let [limit, remaining, reset] = match left.limit.unit {
-        Unit::Requests => [
+    let [limit, remaining, reset] = match left.limit.unit.tokens() {
+        None => [
             "anthropic-ratelimit-requests-limit",
             "anthropic-ratelimit-requests-remaining",
             "anthropic-ratelimit-requests-reset",
+        ],
+        Some(Count::Total) => [
+            "anthropic-ratelimit-tokens-limit",
+            "anthropic-ratelimit-tokens-remaining",
+            "anthropic-ratelimit-tokens-reset",
+        ],
+        Some(Count::Input) => [
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-input-tokens-remaining",
+            "anthropic-ratelimit-input-tokens-reset",
+        ],
+        Some(Count::Output) => [
+            "anthropic-ratelimit-output-tokens-limit",
+            "anthropic-ratelimit-output-tokens-remaining",
+            "anthropic-ratelimit-output-tokens-reset",
         ],
     };
     let fields = vec![

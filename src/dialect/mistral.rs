@@ -2,7 +2,6 @@
 
 use super::{Asked, Dialect, Members, json_bytes, never, no_fields};
 use crate::headers::{Group, Left, count};
-use crate::plan::Unit;
 use crate::refusal::{Class, Facts};
 use serde::Serialize;
 
@@ -42,8 +41,9 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
 
 /// Its fields are per minute by name, so only limits of a minute are told.
 fn group(left: &Left<'_>) -> Option<Group> {
-    let [limit, remaining] = match left.limit.unit {
-        Unit::Requests => ["x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute"],
+    let [limit, remaining] = match left.limit.unit.tokens() {
+        None => ["x-ratelimit-limit-req-minute", "x-ratelimit-remaining-req-minute"],
+        Some(_) => ["x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute"],
     };
     let fields = vec![(limit, left.limit.capacity().to_string()), (remaining, left.remaining.to_string())];
     let group = Group { fields, told_in: remaining, remaining: left.remaining, read: count };

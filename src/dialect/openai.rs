@@ -5,7 +5,6 @@
 
 use super::{Asked, Dialect, Members, json_bytes};
 use crate::headers::{Field, Group, Left, count};
-use crate::plan::Unit;
 use crate::refusal::{Facts, Pause};
 use serde::Serialize;
 
@@ -53,10 +52,10 @@ pub(super) fn fields(_: &Facts<'_>, asked: &Asked<'_>) -> Vec<Field> {
 
 /// `reset` is when all of it is back.
 pub(super) fn group(left: &Left<'_>, reset: String) -> Group {
-    let [limit, remaining, resets] = match left.limit.unit {
-        Unit::Requests => {
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"]
-        }
+    let [limit, remaining, resets] = match left.limit.unit.tokens() {
+        None => ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+        // It does not tell input and output apart.
+        Some(_) => ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
     };
     let fields =
         vec![(limit, left.limit.capacity().to_string()), (remaining, left.remaining.to_string()), (resets, reset)];

@@ -24,7 +24,26 @@ pub(crate) fn messages(mistakes: &Mistakes) -> String {
 
 #[test]
 fn every_mistake_is_refused_with_its_exact_message_in_both_forms() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let fixtures = refused("tests/config");
+    assert!(fixtures > 90, "{fixtures} fixtures");
+}
+
+#[cfg(feature = "llm")]
+#[test]
+fn every_mistake_about_tokens_is_refused_with_its_exact_message_in_both_forms() {
+    let fixtures = refused("tests/config/llm");
+    assert!(fixtures > 20, "{fixtures} fixtures");
+}
+
+#[cfg(not(feature = "llm"))]
+#[test]
+fn what_concerns_tokens_is_refused_and_the_module_that_knows_it_is_named() {
+    assert_eq!(refused("tests/config/without-llm"), 3);
+}
+
+/// Reads every fixture of a folder; how many there are.
+fn refused(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut fixtures = 0;
     for file in fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
         if file.extension().is_none_or(|extension| extension != "yaml") {
@@ -48,5 +67,5 @@ fn every_mistake_is_refused_with_its_exact_message_in_both_forms() {
             }
         }
     }
-    assert!(fixtures > 90, "{fixtures} fixtures");
+    fixtures
 }

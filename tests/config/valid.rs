@@ -3,6 +3,7 @@
 use crate::forms::{as_loaded, serialized};
 use crate::messages;
 use allowance::config::{Config, FailureMode, Unlisted};
+use allowance::cost::Thousandths;
 use allowance::dialect::{Dialect, Format};
 use allowance::headers::Families;
 use allowance::key::{Several, Source};
@@ -10,6 +11,8 @@ use allowance::plan::Algorithm;
 use allowance::rule::{Effect, HostMatch, PathMatch};
 use allowance::table::Geometry;
 use serde_json::Value;
+use std::fs;
+use std::path::Path;
 
 /// Every field of the language.
 pub(crate) const EVERYTHING: &str = include_str!("valid/everything.yaml");
@@ -44,11 +47,13 @@ fn all_forms_of_a_configuration_mean_the_same() {
 
 #[test]
 fn every_valid_configuration_is_read_in_every_form() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid");
-    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
-    assert!(files.len() >= 4);
+    let folders = if cfg!(feature = "llm") { &["valid", "llm/valid"][..] } else { &["valid"] };
+    let folders = folders.iter().map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(folder));
+    let files: Vec<_> =
+        folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path())).collect();
+    assert!(files.len() >= if cfg!(feature = "llm") { 6 } else { 4 });
     for file in files {
-        let value = document(&std::fs::read_to_string(&file).unwrap());
+        let value = document(&fs::read_to_string(&file).unwrap());
         for bytes in [serde_json::to_vec(&value).unwrap(), serialized(&value), serialized(&as_loaded(&value))] {
             let mistakes = Config::parse(&bytes).err().unwrap_or_default();
             assert_eq!(messages(&mistakes), "", "{}", file.display());
@@ -59,10 +64,10 @@ fn every_valid_configuration_is_read_in_every_form() {
 #[test]
 fn every_preset_is_valid() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/envoy/presets");
-    let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    let files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     assert!(files.len() >= 10);
     for file in files {
-        let value = document(&std::fs::read_to_string(&file).unwrap());
+        let value = document(&fs::read_to_string(&file).unwrap());
         for bytes in [serde_json::to_vec(&value).unwrap(), serialized(&as_loaded(&value))] {
             let mistakes = Config::parse(&bytes).err().unwrap_or_default();
             assert_eq!(messages(&mistakes), "", "{}", file.display());
@@ -133,7 +138,7 @@ fn every_field_is_read() {
     assert_eq!(names, ["health", "batch", "images", "cheap"]);
     assert_eq!(config.rules[0].effect, Effect::Exempt);
     let batch = &config.rules[1];
-    assert_eq!(batch.effect, Effect::Charge { cost: 5, plan: None, limits: Vec::new() });
+    assert_eq!(batch.effect, Effect::Charge { cost: 5, token_cost: Thousandths::ONE, plan: None, limits: Vec::new() });
     assert_eq!(batch.matcher.path, Some(PathMatch::Prefix("/v1/batches".to_owned())));
     assert_eq!(
         batch.matcher.hosts,
@@ -148,7 +153,10 @@ fn every_field_is_read() {
     let mistral = Dialect::all().find(|dialect| dialect.name == "mistral").unwrap();
     assert_eq!(config.rules[3].format, Some(Format::Fixed(mistral)));
     assert!(config.rules[..3].iter().all(|rule| rule.format.is_none()));
-    assert_eq!(config.rules[3].effect, Effect::Charge { cost: 1, plan: Some(4), limits: Vec::new() });
+    assert_eq!(
+        config.rules[3].effect,
+        Effect::Charge { cost: 1, token_cost: Thousandths::ONE, plan: Some(4), limits: Vec::new() }
+    );
 }
 
 #[test]
@@ -217,5 +225,84 @@ fn whole_numbers_are_read_in_every_form_they_come_in() {
     for number in ["1", "1.0", "\"1\"", "1e15", "1000000000000000", "\"1000000000000000\"", "2147483648.0", "\"007\""] {
         let text = format!(r#"{{"plans": {{"p": {{"limits": [{{"requests": {number}, "per": "1m"}}]}}}}}}"#);
         assert!(Config::parse(text.as_bytes()).is_ok(), "{number}");
+    }
+}
+
+#[cfg(feature = "llm")]
+mod llm {
+    use super::{document, parse};
+    use allowance::config::Llm;
+    use allowance::cost::{Thousandths, Weights};
+    use allowance::plan::{Count, Limit, Unit};
+    use allowance::rule::{Effect, ModelMatch};
+    use std::num::NonZeroU64;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn weights(weights: [u32; 4]) -> Weights {
+        let [input, cached, output, reasoning] = weights.map(Thousandths);
+        Weights { input, cached, output, reasoning }
+    }
+
+    #[test]
+    fn every_field_about_tokens_is_read() {
+        let config = parse(&document(include_str!("llm/valid/tokens.yaml")));
+        let lifetime = NonZeroU64::new(90 * SECOND);
+        let summary =
+            |limit: &Limit| (limit.label.to_string(), limit.unit, limit.max().get(), limit.weights, limit.reserve);
+        let row =
+            |name: &str, count, max, of, reserve| (name.to_owned(), Unit::Tokens(count), max, weights(of), reserve);
+        let free: Vec<_> = config.plans[0].limits.iter().map(summary).collect();
+        assert_eq!(free[0], ("1m".to_owned(), Unit::Requests, 60, Weights::EVEN, None));
+        assert_eq!(
+            free[1..],
+            [
+                row("tokens-1m", Count::Total, 200_000, [1000; 4], lifetime),
+                row("input-tokens-1m", Count::Input, 150_000, [1000, 100, 1000, 1000], lifetime),
+                row("output-tokens-day", Count::Output, 40_000, [1000, 1000, 4000, 2125], None),
+                row("steady", Count::Total, 5_000_000_000, [1000, 0, 1000, 1000], lifetime),
+            ]
+        );
+        let [acme] = config.consumers.consumers() else { panic!("one consumer") };
+        let own: Vec<_> = acme.limits.iter().flatten().map(summary).collect();
+        assert_eq!(own.len(), 5);
+        assert_eq!(own[1], row("tokens-1m", Count::Total, 400_000, [1000; 4], lifetime), "replaced in its place");
+        let [large, mini] = config.rules.as_slice() else { panic!("two rules") };
+        assert_eq!(large.matcher.model, Some(ModelMatch::Prefix("gpt-5".to_owned())));
+        assert_eq!(mini.matcher.model, Some(ModelMatch::Exact("org/mini:8b".to_owned())));
+        let Effect::Charge { cost, token_cost, limits, .. } = &large.effect else { panic!("{large:?}") };
+        assert_eq!((*cost, *token_cost), (1, Thousandths(2500)));
+        assert_eq!(summary(&limits[0]), row("large/tokens-1m", Count::Total, 50_000, [1000; 4], lifetime));
+        assert_eq!(&*limits[1].label, "large/1m");
+        assert!(matches!(mini.effect, Effect::Charge { cost: 2, token_cost: Thousandths(500), .. }));
+        let llm = Llm {
+            max_body: 2 << 20,
+            model_header: Some("x-ai-eg-model".to_owned()),
+            bytes_per_token: Thousandths(3500),
+            default_input: 4096,
+            default_output: 0,
+            ask_for_usage: false,
+            refund: vec![429..=429, 503..=503, 500..=599],
+            reservation: NonZeroU64::new(90 * SECOND).unwrap(),
+        };
+        assert_eq!(config.llm, llm);
+        assert_eq!([0, 1, 7, 3_500_000].map(|bytes| llm.input_of(bytes)), [0, 1, 2, 1_000_000]);
+        assert_eq!(
+            [200, 428, 429, 499, 500, 599].map(|status| llm.gives_back(status)),
+            [false, false, true, false, true, true]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_about_bodies_has_its_default() {
+        for text in [include_str!("llm/valid/defaults.yaml"), "plans: {free: {limits: [{tokens: 200000, per: 1m}]}}"] {
+            let config = parse(&document(text));
+            assert_eq!(config.llm, Llm::default());
+            assert_eq!(config.plans[0].limits[0].reserve, NonZeroU64::new(300 * SECOND));
+        }
+        let llm = Llm::default();
+        assert_eq!((llm.max_body, llm.model_header.as_deref(), llm.ask_for_usage), (1_048_576, None, true));
+        assert_eq!((llm.default_input, llm.default_output, llm.bytes_per_token), (8192, 1024, Thousandths(3000)));
+        assert_eq!([400, 429, 499, 503].map(|status| llm.gives_back(status)), [false, true, false, true]);
     }
 }

@@ -1,6 +1,7 @@
 //! Clocks that differ between workers or are set back: never fresher, never frozen longer than one window.
 
 use crate::strategies::{SECOND, any_limit, any_time, limit};
+use allowance::cost::Cost;
 use allowance::counter::Wait;
 use allowance::decision::Decision;
 use allowance::limiter;
@@ -44,7 +45,7 @@ proptest! {
                 let then = used(&record, last_written);
                 prop_assert!(before >= then, "{before} used at {now:?}, {then} when it was {last_written:?}");
             }
-            let outcome = limiter::decide(&Record::decode(&record).unwrap(), &limits, cost, now);
+            let outcome = limiter::decide(&Record::decode(&record).unwrap(), &limits, &Cost::requests(cost), now);
             if let Some(stored) = outcome.record {
                 (record, last_written) = (stored, now);
             }

@@ -1,6 +1,7 @@
 //! The rules, checked against a plain log of what was admitted.
 
 use crate::strategies::{SECOND, any_limit, any_limits, any_step, any_time, limit};
+use allowance::cost::Cost;
 use allowance::counter::Wait;
 use allowance::decision::Decision;
 use allowance::limiter::{self, Outcome};
@@ -23,7 +24,7 @@ pub(crate) struct Log(pub(crate) Vec<(Timestamp, u64)>);
 impl Caller {
     fn request(&mut self, limits: &[Limit], cost: u64, now: Timestamp) -> Decision {
         let Outcome { decision, record, overfull, .. } =
-            limiter::decide(&Record::decode(&self.record).unwrap(), limits, cost, now);
+            limiter::decide(&Record::decode(&self.record).unwrap(), limits, &Cost::requests(cost), now);
         assert!(!overfull);
         match decision {
             Decision::Allowed { .. } => {
@@ -165,9 +166,9 @@ proptest! {
         }
         let passes_at = |time| {
             let record = Record::decode(&caller.record).unwrap();
-            matches!(limiter::decide(&record, &limits, cost, time).decision, Decision::Allowed { .. })
+            matches!(limiter::decide(&record, &limits, &Cost::requests(cost), time).decision, Decision::Allowed { .. })
         };
-        let outcome = limiter::decide(&Record::decode(&caller.record).unwrap(), &limits, cost, now);
+        let outcome = limiter::decide(&Record::decode(&caller.record).unwrap(), &limits, &Cost::requests(cost), now);
         let never = limits.iter().any(|limit| limit.capacity() < cost);
         match outcome.decision {
             Decision::Denied { wait: Wait::Never, .. } => prop_assert!(never),

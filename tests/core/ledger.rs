@@ -3,6 +3,7 @@
 use crate::gate::Proxy;
 use allowance::caller::Caller;
 use allowance::config::Config;
+use allowance::cost::Cost;
 use allowance::decision::Decision;
 use allowance::ledger::{Account, Clock, Ledger, Mode};
 use allowance::metrics::Registry;
@@ -22,7 +23,11 @@ fn what_was_charged_is_given_back_to_a_listed_consumer_and_to_a_key_in_the_table
     let meters = registry.meters(&host, &config.namespace);
     let ledger = Ledger::new(&config, namespace, Book::new(&config, registry, &host), meters);
     let now = host.now().unwrap();
-    let remaining = |account: &Account| match ledger.decide(&host, account, 1, now, Mode::Look).unwrap().decision {
+    let remaining = |account: &Account| match ledger
+        .decide(&host, account, &Cost::requests(1), now, Mode::Look)
+        .unwrap()
+        .decision
+    {
         // A look tells what would be left.
         Decision::Allowed { tightest: Some(standing), .. } => standing.remaining + 1,
         decision => panic!("{decision:?}"),
@@ -32,10 +37,10 @@ fn what_was_charged_is_given_back_to_a_listed_consumer_and_to_a_key_in_the_table
     let unlisted = Caller::Unlisted { kind: Kind::Key, hash: 42, plan: 0, guard: None, unknown_plan: false };
     for caller in [listed, unlisted] {
         let (account, _) = ledger.accounts(&caller, &Charging::default()).unwrap();
-        ledger.decide(&host, &account, 1, now, Mode::Charge).unwrap(); // 1 of 5 used
-        let charged = ledger.decide(&host, &account, 3, now, Mode::Charge).unwrap(); // 4 of 5 used
+        ledger.decide(&host, &account, &Cost::requests(1), now, Mode::Charge).unwrap(); // 1 of 5 used
+        let charged = ledger.decide(&host, &account, &Cost::requests(3), now, Mode::Charge).unwrap(); // 4 of 5 used
         assert_eq!(remaining(&account), 1, "{caller}");
-        ledger.refund(&host, &account, &charged, 3, now).unwrap(); // 1 of 5 used
+        ledger.refund(&host, &account, &charged.reservation, now).unwrap(); // 1 of 5 used
         assert_eq!(remaining(&account), 4, "{caller}");
     }
 }

@@ -18,3 +18,5 @@ mod ledger;
 mod records;
 mod strategies;
 mod table;
+#[cfg(feature = "llm")]
+mod tokens;

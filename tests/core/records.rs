@@ -1,6 +1,7 @@
 //! Records: bytes that survive other configurations, other builds and strangers.
 
 use crate::strategies::{SECOND, any_limits, limit};
+use allowance::cost::Cost;
 use allowance::decision::Decision;
 use allowance::limiter;
 use allowance::namespace::{Kind, Namespace};
@@ -15,7 +16,7 @@ use proptest::prelude::*;
 const NOW: Timestamp = Timestamp(1_800_000_000 * SECOND);
 
 fn charge(record: &[u8], limits: &[Limit], cost: u64, now: Timestamp) -> Vec<u8> {
-    let outcome = limiter::decide(&Record::decode(record).unwrap(), limits, cost, now);
+    let outcome = limiter::decide(&Record::decode(record).unwrap(), limits, &Cost::requests(cost), now);
     assert!(matches!(outcome.decision, Decision::Allowed { .. }));
     outcome.record.unwrap()
 }
@@ -41,7 +42,7 @@ proptest! {
             }
         }
         if let Ok(decoded) = Record::decode(&record) {
-            let _ = limiter::decide(&decoded, &limits, cost, Timestamp(now));
+            let _ = limiter::decide(&decoded, &limits, &Cost::requests(cost), Timestamp(now));
         }
     }
 
@@ -100,7 +101,7 @@ fn a_full_record_drops_the_unknown_counters_that_are_empty_soonest_and_says_so()
         .map(|(i, name)| limit(name, Algorithm::TokenBucket, 9, &format!("{}h", i + 1), 9))
         .collect();
     let record = charge(&[], &limits[..MAX_LIMITS], 1, NOW);
-    let outcome = limiter::decide(&Record::decode(&record).unwrap(), &limits[MAX_LIMITS..], 1, NOW);
+    let outcome = limiter::decide(&Record::decode(&record).unwrap(), &limits[MAX_LIMITS..], &Cost::requests(1), NOW);
     assert!(outcome.overfull);
     let record = outcome.record.unwrap();
     assert_eq!(record[1], 16);

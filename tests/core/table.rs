@@ -2,6 +2,7 @@
 
 use crate::counting::Log;
 use crate::strategies::{SECOND, any_limit, any_step, any_time, limit};
+use allowance::cost::Cost;
 use allowance::counter::Rule;
 use allowance::decision::Decision;
 use allowance::limiter;
@@ -31,7 +32,7 @@ impl Table {
     }
 
     fn charge(&self, hash: u64, cost: u64) -> Charge<'_> {
-        Charge { hash, limits: &self.limits, cost, counters: &self.counters }
+        Charge { hash, limits: &self.limits, cost: Cost::requests(cost), counters: &self.counters }
     }
 
     fn request(&mut self, hash: u64, cost: u64, now: Timestamp) -> TableOutcome {
@@ -41,8 +42,9 @@ impl Table {
         assert!(!outcome.malformed);
         if let Some(set) = set {
             self.set = set;
-            self.tracked += i64::from(outcome.added) - i64::from(outcome.expired) - i64::from(outcome.evicted);
-            self.evicted += outcome.evicted;
+            self.tracked +=
+                i64::from(outcome.churn.added) - i64::from(outcome.churn.expired) - i64::from(outcome.churn.evicted);
+            self.evicted += outcome.churn.evicted;
         }
         assert_eq!(i64::from(self.set.get(1).copied().unwrap_or_default()), self.tracked);
         assert!(self.tracked <= i64::from(self.ways));
@@ -94,7 +96,7 @@ proptest! {
         for (key, step, cost) in requests {
             now = now.after(step);
             let record = records.entry(key).or_default();
-            let alone = limiter::decide(&Record::decode(record).unwrap(), &limits, cost, now);
+            let alone = limiter::decide(&Record::decode(record).unwrap(), &limits, &Cost::requests(cost), now);
             let outcome = table.request(key, cost, now);
             prop_assert_eq!(outcome.outcome.decision, alone.decision);
             if let Some(stored) = alone.record {
@@ -108,9 +110,9 @@ proptest! {
     fn any_bytes_are_safe(set in prop::collection::vec(any::<u8>(), 0..300), hash: u64, ways in 1..=32u8, now: u64) {
         let limits = vec![limit("a", Algorithm::SlidingWindow, 5, "1m", 1)];
         let rule = |_| Some(limits[0].rule);
-        let charge = Charge { hash, limits: &limits, cost: 1, counters: &[limits[0].id] };
-        let _ = table::decide(&set, ways, &charge, &rule, Timestamp(now));
-        let _ = table::refund(&set, &charge, &[], Timestamp(now), Timestamp(now));
+        let charge = Charge { hash, limits: &limits, cost: Cost::requests(1), counters: &[limits[0].id] };
+        let (_, outcome) = table::decide(&set, ways, &charge, &rule, Timestamp(now));
+        let _ = table::refund(&set, hash, &limits, &outcome.outcome.reservation, Timestamp(now));
         for version in [0, 1] {
             let mut set = set.clone();
             set.splice(..set.len().min(2), [version, 2]);
@@ -139,8 +141,9 @@ proptest! {
             copy.request(key, u64::MAX, now).outcome.decision
         };
         let read = [0, 1, 2].map(|key| reading(&table, key));
-        if let Decision::Allowed { .. } = table.request(1, cost, now).outcome.decision {
-            table.set = table::refund(&table.set, &table.charge(1, cost), &[], now, now).unwrap();
+        let outcome = table.request(1, cost, now).outcome;
+        if let Decision::Allowed { .. } = outcome.decision {
+            table.set = table::refund(&table.set, 1, &table.limits, &outcome.reservation, now).unwrap();
         }
         prop_assert_eq!([0, 1, 2].map(|key| reading(&table, key)), read);
     }
@@ -204,7 +207,7 @@ fn empty_records_go_first() {
     assert!(table.allows(1, NOW));
     assert!((0..5).all(|_| table.allows(2, NOW)));
     let outcome = table.request(3, 1, NOW.after(2 * SECOND));
-    assert_eq!((outcome.expired, outcome.evicted), (1, 0), "1 has had its request back for a second");
+    assert_eq!((outcome.churn.expired, outcome.churn.evicted), (1, 0), "1 has had its request back for a second");
 }
 
 #[test]
