@@ -72,6 +72,10 @@ if [[ $package == allowance ]]; then
 	fi
 fi
 cmp -s "$new" "$module" || mv "$new" "$module"
+# Whose work it is: how many instructions a request takes can only be compared with what the same tools made.
+rustc=${RUSTC:-rustc}
+[[ $out == target ]] || rustc=/usr/bin/rustc
+printf '%s; %s\n' "$("$rustc" -V)" "$how" >"${module%.wasm}.tools"
 
 bytes=$(wc -c <"$module")
 printf '%s  %d KB (%s)\n' "$module" $(((bytes + 500) / 1000)) "$how"

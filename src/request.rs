@@ -71,47 +71,72 @@ impl Headers {
     #[must_use]
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
         let headers = Self(bytes);
-        let whole = headers.0.is_empty() || headers.pairs()?.all(|pair| pair.is_some());
-        whole.then_some(headers)
+        if headers.0.is_empty() {
+            return Some(headers);
+        }
+        let (lengths, texts) = headers.parts()?;
+        // A NUL after each name and value.
+        let whole = lengths
+            .iter()
+            .map(lengths_of)
+            .try_fold(0_usize, |sum, (name, value)| sum.checked_add(name)?.checked_add(value)?.checked_add(2))?;
+        (whole <= texts.len()).then_some(headers)
     }
 
-    /// The pairs; `None` in place of the first that is not whole, and nothing after it.
-    fn pairs(&self) -> Option<impl Iterator<Item = Option<(&[u8], &[u8])>>> {
+    /// The lengths of names and values, and then names and values.
+    fn parts(&self) -> Option<(&[[u8; 8]], &[u8])> {
         let (count, rest) = self.0.split_first_chunk::<4>()?;
         let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-        let (lengths, mut rest) = rest.split_at_checked(count.checked_mul(8)?)?;
-        let mut lengths = lengths.as_chunks::<4>().0.iter();
-        let mut next = move || {
-            let length = usize::try_from(u32::from_le_bytes(*lengths.next()?)).ok();
-            Some(length.and_then(|length| rest.split_at_checked(length)).and_then(|(text, after)| {
-                rest = after.split_first()?.1;
-                Some(text)
-            }))
-        };
-        let pair = move || Some(next()?.zip(next().flatten()));
-        let mut whole = true;
-        Some(iter::from_fn(pair).take_while(move |pair| std::mem::replace(&mut whole, pair.is_some())))
+        let (lengths, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+        Some((lengths.as_chunks().0, texts))
     }
 
     /// Writes the same serialization.
     #[must_use]
     pub fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
         let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-        let mut bytes = word(pairs.len()).to_vec();
+        let length = |(name, value): &(&str, &str)| name.len().saturating_add(value.len()).saturating_add(10);
+        let mut bytes = Vec::with_capacity(pairs.iter().map(length).fold(4, usize::saturating_add));
+        bytes.extend_from_slice(&word(pairs.len()));
         for (name, value) in pairs {
-            bytes.extend([word(name.len()), word(value.len())].concat());
+            bytes.extend_from_slice(&word(name.len()));
+            bytes.extend_from_slice(&word(value.len()));
         }
-        for (name, value) in pairs {
-            bytes.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
         }
         bytes
     }
 
     /// The values of a header; `name` is lower-case, as the host gives names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let pairs = self.pairs().into_iter().flatten().flatten();
-        pairs.filter(|(header, _)| header.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        let (lengths, texts) = self.parts().unwrap_or_default();
+        let mut lengths = lengths.iter().map(lengths_of);
+        let mut at = 0_usize;
+        iter::from_fn(move || {
+            // Most are passed over by their length alone. The sums were checked when they were read.
+            for (name_length, value_length) in lengths.by_ref() {
+                let value_at = at.saturating_add(name_length).saturating_add(1);
+                let end = value_at.saturating_add(value_length);
+                let start = std::mem::replace(&mut at, end.saturating_add(1));
+                if name_length == name.len()
+                    && let Some(header) = texts.get(start..start.saturating_add(name_length))
+                    && header.eq_ignore_ascii_case(name.as_bytes())
+                {
+                    return texts.get(value_at..end);
+                }
+            }
+            None
+        })
     }
+}
+
+/// The lengths of a pair's name and value.
+fn lengths_of(pair: &[u8; 8]) -> (usize, usize) {
+    let [a, b, c, d, e, f, g, h] = *pair;
+    let length = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+    (length([a, b, c, d]), length([e, f, g, h]))
 }
 
 /// Decodes `%XX` (RFC 3986 §2.1); an escape that is none stays as it is. `+` is a plus.

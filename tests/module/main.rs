@@ -14,6 +14,7 @@
 mod support;
 
 mod budget;
+mod figures;
 mod hostile;
 mod memory;
 mod races;
