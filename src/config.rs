@@ -80,6 +80,8 @@ pub struct Config {
     pub consumer_metrics: bool,
     /// Whether every request leaves its decision for the access log, not denials alone.
     pub log_all: bool,
+    /// How long a [lease](crate::lease) lasts, in nanoseconds; `None`: there are none.
+    pub lease: Option<NonZeroU64>,
     /// How requests and responses are read for models and tokens.
     pub llm: Llm,
 }
@@ -237,6 +239,7 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         },
         geometry: Geometry::for_keys(tracked),
         consumer_metrics: from.metrics.given().is_some_and(|spec| spec.consumers == Field::Given(true)),
+        lease: from.lease.given().map(|lease| lease.0),
         log_all: matches!(from.log, Field::Given(LogSpec::All)),
         llm,
     };

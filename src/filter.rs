@@ -7,6 +7,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Tells the SDK what to make for each configuration; called when the module is initialized.
 pub fn register() {
@@ -23,6 +24,15 @@ struct Root {
 struct Request {
     gate: Option<Rc<Gate>>,
     passed: Passed,
+}
+
+/// When another configuration has taken its place, and its last request is over.
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.give_back_leases(&Proxy, true);
+        }
+    }
 }
 
 impl Context for Root {}
@@ -55,8 +65,20 @@ impl RootContext for Root {
                 log::log!(line.0, "{}", line.1);
             }
         }
+        if let Some(lease) = gate.lease() {
+            // Without it leases are given back by the next request of the same caller.
+            if let Err(status) = hostcalls::set_tick_period(Duration::from_nanos(lease.get())) {
+                log::warn!("leases of idle callers are not given back: status {status:?}");
+            }
+        }
         self.gate = Some(Rc::new(gate));
         true
+    }
+
+    fn on_tick(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.give_back_leases(&Proxy, false);
+        }
     }
 
     fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {

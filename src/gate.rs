@@ -18,6 +18,7 @@ use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::window::Timestamp;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// What the gate needs of the proxy while it looks at one request.
@@ -108,6 +109,17 @@ impl Gate {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         self.ledger.namespace()
+    }
+
+    /// How often leases are to be [given back](Self::give_back_leases), in nanoseconds, if there are any.
+    #[must_use]
+    pub fn lease(&self) -> Option<NonZeroU64> {
+        self.ledger.lease()
+    }
+
+    /// Gives back what is left of leases that are over, or of all of them.
+    pub fn give_back_leases(&self, host: &impl Host, all: bool) {
+        self.ledger.give_back_leases(host, all);
     }
 
     /// What to log once when this configuration is in force.

@@ -26,6 +26,41 @@ pub struct Outcome {
     pub others: Vec<Standing>,
 }
 
+impl Outcome {
+    /// Of a request that was admitted without a look at its record.
+    #[must_use]
+    pub fn allowed(tightest: Option<Standing>, cost: &Cost, now: Timestamp) -> Self {
+        Self {
+            decision: Decision::Allowed { tightest, shadow_denied: None },
+            record: None,
+            overfull: false,
+            set_back: false,
+            reservation: Reservation::new(now, cost.requests, cost.token_cost),
+            others: Vec::new(),
+        }
+    }
+
+    /// Whether every limit was charged.
+    #[must_use]
+    pub fn charged_all(&self) -> bool {
+        matches!(self.decision, Decision::Allowed { shadow_denied: None, .. })
+    }
+
+    /// Makes the outcome of one request of what was charged for `size` of them; returns how the tightest limit stands after all.
+    pub fn share_of_lease(&mut self, cost: &Cost, size: u64) -> Option<Standing> {
+        self.reservation.requests = cost.requests;
+        let Decision::Allowed { tightest, .. } = &mut self.decision else {
+            return None;
+        };
+        let after_all = *tightest;
+        if let Some(standing) = tightest {
+            let others = size.saturating_sub(1).saturating_mul(cost.requests);
+            standing.remaining = standing.remaining.saturating_add(others);
+        }
+        after_all
+    }
+}
+
 /// One limit while it is decided.
 struct Candidate<'a> {
     limit: &'a Limit,
@@ -174,6 +209,16 @@ pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64
         }
     }
     largest
+}
+
+/// The fewest units that any of the limits has left.
+#[must_use]
+pub fn least_left(record: &Record<'_>, limits: &[Limit], now: Timestamp) -> u64 {
+    let left = limits.iter().map(|limit| {
+        let used = limit.rule.used(&limit.rule.advance(record.counter(limit.id), now));
+        limit.capacity().saturating_sub(used)
+    });
+    left.min().unwrap_or(0)
 }
 
 /// Whether one share (part, whole) is smaller than another, without the division.

@@ -25,6 +25,7 @@ pub(crate) struct Proxy {
     names: RefCell<Vec<String>>,
     values: RefCell<BTreeMap<String, i64>>,
     looks: Cell<u32>,
+    reads: Cell<u32>,
     /// Whether the clock cannot be read.
     pub(crate) stopped: Cell<bool>,
 }
@@ -39,6 +40,7 @@ impl Proxy {
             names: RefCell::default(),
             values: RefCell::default(),
             looks: Cell::default(),
+            reads: Cell::default(),
             stopped: Cell::default(),
         }
     }
@@ -54,7 +56,17 @@ impl Proxy {
     }
 
     pub(crate) fn at(&self, seconds: u64) {
-        *self.clock.borrow_mut() = vec![START + seconds * SECOND];
+        self.show(START + seconds * SECOND);
+    }
+
+    /// Sets the clock, in nanoseconds.
+    pub(crate) fn show(&self, now: u64) {
+        *self.clock.borrow_mut() = vec![now];
+    }
+
+    /// How often the shared data was read.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.get()
     }
 
     /// What happens to a request with these headers.
@@ -113,6 +125,7 @@ impl Head for Proxy {
 
 impl SharedData for Proxy {
     fn get(&self, key: &[u8]) -> Result<Versioned, HostError> {
+        self.reads.set(self.reads.get() + 1);
         self.data.get(key)
     }
 

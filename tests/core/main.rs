@@ -14,6 +14,7 @@ mod counting;
 mod dialects;
 mod gate;
 mod keys;
+mod leases;
 mod ledger;
 mod records;
 mod strategies;

@@ -16,6 +16,7 @@ mod support;
 mod budget;
 mod figures;
 mod hostile;
+mod leases;
 mod memory;
 mod races;
 mod secrets;
