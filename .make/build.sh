@@ -25,16 +25,25 @@ added() {
 }
 
 CARGO="${cargo[*]}" .make/need.sh cargo linker
+# SHA-256 in a tenth of the code: a key is hashed when it is first seen. No paths of the machine that builds, where panics name their place:
+# the same source is the same module everywhere.
+flags='--cfg sha2_backend="soft" --cfg sha2_backend_soft="compact"'
+"${cargo[@]}" fetch --locked --quiet --target "$triple"
+for directory in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$PWD"/; do
+	flags+=" --remap-path-prefix=$directory="
+done
+# As the standard library names itself where its source is not installed.
+flags+=" --remap-path-prefix=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust=/rustc/$("${RUSTC:-rustc}" -vV | sed -n 's/^commit-hash: //p')"
 if installed || added; then
 	out=target
-	"${cargo[@]}" "${build[@]}" --target-dir "$out"
+	RUSTFLAGS="${RUSTFLAGS:-} $flags" "${cargo[@]}" "${build[@]}" --target-dir "$out"
 else
 	# No std to download: Debian's compiler comes with its source, and builds it.
 	.make/need.sh packages "Rust's $triple target is missing" \
 		"run 'rustup target add $triple' where it can download (what it said here: target/log/rustup.log)" "${packages[@]}"
 	out=$debian
 	CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 \
-		RUSTFLAGS="-C link-self-contained=no -L native=/usr/lib/wasm32-wasi -C linker=wasm-ld" \
+		RUSTFLAGS="-C link-self-contained=no -L native=/usr/lib/wasm32-wasi -C linker=wasm-ld $flags" \
 		/usr/bin/cargo "${build[@]}" -Zbuild-std=std,panic_abort --target-dir "$out"
 fi
 
@@ -66,6 +75,10 @@ if [[ $package == allowance ]]; then
 	fi
 fi
 cmp -s "$new" "$module" || mv "$new" "$module"
+# Whose work it is: how many instructions a request takes can only be compared with what the same tools made.
+rustc=${RUSTC:-rustc}
+[[ $out == target ]] || rustc=/usr/bin/rustc
+printf '%s; %s\n' "$("$rustc" -V)" "$how" >"${module%.wasm}.tools"
 
 bytes=$(wc -c <"$module")
 printf '%s  %d KB (%s)\n' "$module" $(((bytes + 500) / 1000)) "$how"

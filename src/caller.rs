@@ -192,7 +192,10 @@ impl Place {
     fn read(&self, request: &Request<'_, impl Head>) -> Result<Option<Vec<u8>>, HostError> {
         let value = match self {
             Self::Metadata(path) => request.host().metadata(path)?,
-            Self::Header(name) => request.header(name)?.map(|value| value.trim_ascii().to_vec()),
+            Self::Header(name) => {
+                let values: Vec<&[u8]> = request.headers()?.values(name).collect();
+                (!values.is_empty()).then(|| values.join(&b',').trim_ascii().to_vec())
+            }
         };
         Ok(value.filter(|value| !value.is_empty()))
     }

@@ -4,6 +4,7 @@
 //! mistakes are reported at once, each with path, what was expected and what was there.
 
 mod callers;
+mod decimal;
 mod denial;
 mod document;
 mod language;
@@ -20,6 +21,7 @@ use crate::consumer::Directory;
 use crate::dialect::Format;
 use crate::headers::Families;
 use crate::key::Sources;
+use crate::order::sorted;
 use crate::plan::{Plan, Unit};
 use crate::rule::RequestRule;
 use crate::table::Geometry;
@@ -78,6 +80,8 @@ pub struct Config {
     pub consumer_metrics: bool,
     /// Whether every request leaves its decision for the access log, not denials alone.
     pub log_all: bool,
+    /// How long a [lease](crate::lease) lasts, in nanoseconds; `None`: there are none.
+    pub lease: Option<NonZeroU64>,
     /// How requests and responses are read for models and tokens.
     pub llm: Llm,
 }
@@ -177,10 +181,7 @@ impl Config {
         };
         match config {
             Some(config) if mistakes.0.is_empty() => Ok(config),
-            _ => {
-                mistakes.0.sort();
-                Err(mistakes)
-            }
+            _ => Err(Mistakes(sorted(mistakes.0))),
         }
     }
 }
@@ -238,6 +239,7 @@ fn build(from: Configuration<'_>, mistakes: &mut Mistakes) -> Config {
         },
         geometry: Geometry::for_keys(tracked),
         consumer_metrics: from.metrics.given().is_some_and(|spec| spec.consumers == Field::Given(true)),
+        lease: from.lease.given().map(|lease| lease.0),
         log_all: matches!(from.log, Field::Given(LogSpec::All)),
         llm,
     };

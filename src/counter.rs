@@ -172,9 +172,15 @@ impl Rule {
     /// Whether `cost` more units fit. Exact for buckets too: used is rounded up, the level is not.
     #[must_use]
     pub fn admits(&self, counter: &Counter, cost: u64) -> bool {
+        self.admits_beside(counter, self.used(counter), cost)
+    }
+
+    /// The same where it is known how much is [used](Self::used).
+    #[must_use]
+    pub fn admits_beside(&self, counter: &Counter, used: u64, cost: u64) -> bool {
         match *counter {
             Counter::Fixed { .. } | Counter::Sliding { .. } => {
-                self.used(counter).checked_add(cost).is_some_and(|sum| sum <= self.max.get())
+                used.checked_add(cost).is_some_and(|sum| sum <= self.max.get())
             }
             Counter::Bucket { level, .. } => level.saturating_add(self.volume(cost)) <= self.volume(self.burst.get()),
         }
@@ -320,7 +326,10 @@ impl Rule {
 
     /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.
     fn aged(&self, units: u64, left: u64) -> u64 {
-        divide(u128::from(units).saturating_mul(u128::from(left)), self.window.span())
+        match product_in_64(units, left) {
+            Some(product) => product / self.window.span(),
+            None => divide(u128::from(units).saturating_mul(u128::from(left)), self.window.span()),
+        }
     }
 
     /// The smallest time x into a window with ⌊units·(W−x)/W⌋ ≤ room; `None` where that is not before its end.
@@ -329,7 +338,11 @@ impl Rule {
         if units <= room {
             return Some(0);
         }
-        let reach = divide_up(u128::from(room).saturating_add(1).saturating_mul(self.span()), NonZeroU64::new(units)?);
+        let units = NonZeroU64::new(units)?;
+        let reach = match product_in_64(room.saturating_add(1), self.window.span().get()) {
+            Some(product) => product.div_ceil(units.get()),
+            None => divide_up(u128::from(room).saturating_add(1).saturating_mul(self.span()), units),
+        };
         let left = reach.saturating_sub(1);
         (left > 0).then(|| self.window.span().get().saturating_sub(left))
     }
@@ -347,6 +360,11 @@ impl Rule {
     fn span(&self) -> u128 {
         u128::from(self.window.span().get())
     }
+}
+
+/// The product, where it surely fits: a Wasm machine multiplies 64 bits in one step, and 128 in a subroutine.
+pub(crate) fn product_in_64(one: u64, other: u64) -> Option<u64> {
+    (one.leading_zeros().saturating_add(other.leading_zeros()) >= u64::BITS).then(|| one.wrapping_mul(other))
 }
 
 /// The quotient, at most `u64::MAX`. Nearly all dividends fit 64 bits, whose division a Wasm machine has; that of 128 bits is a long subroutine.

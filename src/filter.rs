@@ -15,7 +15,7 @@ use std::rc::Rc;
 /// Tells the SDK what to make for each configuration; called when the module is initialized.
 pub fn register() {
     #[cfg(feature = "llm")]
-    proxy_wasm::set_root_context(|id| Box::new(Root { desk: Rc::new(bodies::Desk::new(id)), ..Root::default() }));
+    proxy_wasm::set_root_context(|id| Box::new(Root { gate: None, desk: Rc::new(bodies::Desk::new(id)) }));
     #[cfg(not(feature = "llm"))]
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }
@@ -34,6 +34,15 @@ struct Request {
     passed: Passed,
     #[cfg(feature = "llm")]
     stream: bodies::Stream,
+}
+
+/// When another configuration has taken its place, and its last request is over.
+impl Drop for Root {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.give_back_leases(&Proxy, true);
+        }
+    }
 }
 
 impl Context for Root {}
@@ -67,14 +76,22 @@ impl RootContext for Root {
             }
         }
         #[cfg(feature = "llm")]
-        self.desk.tick_usually(gate.renewal_period());
+        self.desk.tick_usually(gate.renewal_period(), gate.lease());
+        #[cfg(not(feature = "llm"))]
+        if let Some(lease) = gate.lease() {
+            // Without it leases are given back by the next request of the same caller.
+            if let Err(status) = hostcalls::set_tick_period(std::time::Duration::from_nanos(lease.get())) {
+                log::warn!("leases of idle callers are not given back: status {status:?}");
+            }
+        }
         self.gate = Some(Rc::new(gate));
         true
     }
 
-    #[cfg(feature = "llm")]
     fn on_tick(&mut self) {
         if let Some(gate) = &self.gate {
+            gate.give_back_leases(&Proxy, false);
+            #[cfg(feature = "llm")]
             self.desk.tick(gate);
         }
     }
@@ -212,7 +229,7 @@ fn answer(reply: &Reply) {
 #[expect(clippy::panic, reason = "the purpose of this build")]
 fn crash_if_asked() {
     use crate::request::Head;
-    if let Ok(Some(_)) = Proxy.header("x-crash") {
+    if Proxy.headers().is_ok_and(|headers| headers.values("x-crash").next().is_some()) {
         panic!("asked to crash");
     }
 }

@@ -22,6 +22,7 @@ use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::waiting::{Waiting, Whole};
 use crate::window::{MILLISECOND, Timestamp};
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// What the gate needs of the proxy while it looks at one request.
@@ -129,6 +130,17 @@ impl Gate {
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         self.ledger.namespace()
+    }
+
+    /// How often leases are to be [given back](Self::give_back_leases), in nanoseconds, if there are any.
+    #[must_use]
+    pub fn lease(&self) -> Option<NonZeroU64> {
+        self.ledger.lease()
+    }
+
+    /// Gives back what is left of leases that are over, or of all of them.
+    pub fn give_back_leases(&self, host: &impl Host, all: bool) {
+        self.ledger.give_back_leases(host, all);
     }
 
     /// What to log once when this configuration is in force.

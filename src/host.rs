@@ -126,11 +126,6 @@ impl Clock for Proxy {
 }
 
 impl Head for Proxy {
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        // The header map's own getter returns only the first of repeated headers; the property has them all, joined.
-        raw::property(&["request", "headers", name])
-    }
-
     fn headers(&self) -> Result<Headers, HostError> {
         let bytes = raw::header_pairs(REQUEST_HEADERS)?;
         Headers::decode(bytes).ok_or(HostError { call: "get_header_map_pairs", status: OK })

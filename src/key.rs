@@ -125,15 +125,6 @@ impl Sources {
     /// # Errors
     /// When the host refuses the read.
     pub fn find(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
-        match self.from.as_slice() {
-            [Source::Bearer(name)] => Ok(bearer(request.header(name)?.as_deref().into_iter())),
-            [Source::Header(name)] => Ok(header(request.header(name)?.as_deref().into_iter())),
-            [Source::Query(name)] => Ok(query(request.header(":path")?.as_deref(), name)),
-            _ => self.find_among(request),
-        }
-    }
-
-    fn find_among(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
         let mut found = Found::Missing;
         for source in &self.from {
             let here = match source {

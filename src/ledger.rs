@@ -2,9 +2,10 @@
 
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::cost::Cost;
+use crate::cost::{Cost, Thousandths};
 use crate::counter::Rule;
 use crate::decision::Decision;
+use crate::lease::{Found, Lease, Leases};
 use crate::limiter::{self, Outcome};
 use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
@@ -17,6 +18,7 @@ use crate::terms::{Base, Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// The host's clock.
@@ -38,6 +40,7 @@ pub struct Ledger {
     /// Some limit reserves tokens.
     reserves: bool,
     meters: Meters,
+    leases: Leases,
 }
 
 /// One record and what it is charged under.
@@ -86,7 +89,7 @@ impl Ledger {
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        Self { namespace, book, rules, reserves, meters }
+        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease) }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -158,16 +161,23 @@ impl Ledger {
     ) -> Result<Outcome, StoreError> {
         let Account { terms, place, .. } = account;
         if terms.limits.is_empty() {
-            let decision = Decision::Allowed { tightest: None, shadow_denied: None };
-            let reservation = Reservation::new(now, cost.requests, cost.token_cost);
-            return Ok(Outcome {
-                decision,
-                record: None,
-                overfull: false,
-                set_back: false,
-                reservation,
-                others: Vec::new(),
-            });
+            return Ok(Outcome::allowed(None, cost, now));
+        }
+        let mut asked = 1;
+        if let Place::Own(key) = place
+            && mode == Mode::Charge
+            && self.leases.lifetime().is_some()
+        {
+            match self.leases.find(key, terms, cost.requests, now) {
+                Found::Unit(tightest) => return Ok(Outcome::allowed(tightest, cost, now)),
+                Found::Nothing(size, over) => {
+                    asked = if self.leases.has_room(key, now) { size } else { 1 };
+                    if let Some(over) = over {
+                        // What cannot be given back stays charged: never fresher.
+                        let _ = self.give_back(host, &over, now);
+                    }
+                }
+            }
         }
         // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
         let later = || host.now().ok().filter(|later| *later > now);
@@ -183,10 +193,23 @@ impl Ledger {
                     if let Some(later) = charged.set_back.then(later).flatten() {
                         charged = limiter::decide(&record, &terms.limits, cost, later);
                     }
+                    let mut size = 1;
+                    if asked > 1 && !charged.set_back && charged.charged_all() {
+                        size = self.leases.size(asked, &record, &terms.limits, cost.requests, now);
+                        if size > 1 {
+                            let all = Cost { requests: cost.requests.saturating_mul(size), ..*cost };
+                            charged = limiter::decide(&record, &terms.limits, &all, now);
+                        }
+                    }
                     let stored = charged.record.take().filter(|_| mode == Mode::Charge);
-                    (stored, (charged, malformed))
+                    (stored, (charged, malformed, size))
                 })?;
-                (changed.answer.0, changed.answer.1, changed.conflicts)
+                let (mut charged, malformed, size) = changed.answer;
+                if mode == Mode::Charge && charged.charged_all() {
+                    let tightest = charged.share_of_lease(cost, size);
+                    self.leases.keep(key, terms, (cost.requests, size), tightest, now);
+                }
+                (charged, malformed, changed.conflicts)
             }
             Place::Table { hash, counters } => {
                 let charge = Charge { hash: *hash, limits: &terms.limits, cost: *cost, counters };
@@ -210,6 +233,34 @@ impl Ledger {
         host.add_to(self.meters.errors(Reason::Record), u32::from(malformed));
         host.add_to(self.meters.errors(Reason::RecordFull), u32::from(charged.overfull));
         Ok(charged)
+    }
+
+    /// Gives back what is left of leases that are over, or of all of them. Their callers get it back a little later if the host fails.
+    pub fn give_back_leases(&self, host: &(impl SharedData + Metrics + Clock), all: bool) {
+        let Ok(now) = host.now() else {
+            return;
+        };
+        for lease in self.leases.take_over(Some(now).filter(|_| !all)) {
+            // What cannot be given back stays charged: never fresher.
+            let _ = self.give_back(host, &lease, now);
+        }
+    }
+
+    /// How long leases last, in nanoseconds, if there are any.
+    #[must_use]
+    pub fn lease(&self) -> Option<NonZeroU64> {
+        self.leases.lifetime()
+    }
+
+    fn give_back(&self, host: &(impl SharedData + Metrics), lease: &Lease, now: Timestamp) -> Result<(), StoreError> {
+        let units = lease.left.saturating_mul(lease.cost);
+        let unused = Reservation::new(lease.taken_at, units, Thousandths::ONE);
+        let changed = store::change(host, &lease.key, |bytes| {
+            let record = Record::decode(bytes).ok();
+            (record.and_then(|record| limiter::refund(&record, &lease.terms.limits, &unused, now)), ())
+        })?;
+        host.add_to(self.meters.conflicts, changed.conflicts);
+        Ok(())
     }
 
     /// Charges what the response to an admitted request took, in place of what was reserved for it. Without `usage`, because nothing said it and

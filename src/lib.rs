@@ -18,6 +18,7 @@
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
+//!   [`lease`]: units charged ahead for those who are busy.
 //! * [`counter`]: the rules of counting. [`window`]: time. [`cost`]: requests and tokens, bounds and weights.
 //!   [`reservation`]: tokens that are held for responses under way.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
@@ -58,11 +59,13 @@ pub mod holding;
 mod host;
 mod index;
 pub mod key;
+pub mod lease;
 pub mod ledger;
 pub mod limiter;
 pub mod memo;
 pub mod metrics;
 pub mod namespace;
+mod order;
 pub mod path;
 pub mod plan;
 pub mod record;

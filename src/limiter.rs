@@ -1,7 +1,7 @@
 //! Decides all limits of a caller in one step: old record → (new record, decision).
 
 use crate::cost::Cost;
-use crate::counter::{Counter, Wait};
+use crate::counter::{Counter, Wait, product_in_64};
 use crate::decision::{Decision, Standing};
 use crate::plan::{Demand, Limit, Unit};
 use crate::record::{Record, Rules, Update};
@@ -26,11 +26,48 @@ pub struct Outcome {
     pub others: Vec<Standing>,
 }
 
+impl Outcome {
+    /// Of a request that was admitted without a look at its record.
+    #[must_use]
+    pub fn allowed(tightest: Option<Standing>, cost: &Cost, now: Timestamp) -> Self {
+        Self {
+            decision: Decision::Allowed { tightest, shadow_denied: None },
+            record: None,
+            overfull: false,
+            set_back: false,
+            reservation: Reservation::new(now, cost.requests, cost.token_cost),
+            others: Vec::new(),
+        }
+    }
+
+    /// Whether every limit was charged.
+    #[must_use]
+    pub fn charged_all(&self) -> bool {
+        matches!(self.decision, Decision::Allowed { shadow_denied: None, .. })
+    }
+
+    /// Makes the outcome of one request of what was charged for `size` of them; returns how the tightest limit stands after all.
+    pub fn share_of_lease(&mut self, cost: &Cost, size: u64) -> Option<Standing> {
+        self.reservation.requests = cost.requests;
+        let Decision::Allowed { tightest, .. } = &mut self.decision else {
+            return None;
+        };
+        let after_all = *tightest;
+        if let Some(standing) = tightest {
+            let others = size.saturating_sub(1).saturating_mul(cost.requests);
+            standing.remaining = standing.remaining.saturating_add(others);
+        }
+        after_all
+    }
+}
+
 /// One limit while it is decided.
 struct Candidate<'a> {
     limit: &'a Limit,
     /// As of now.
     counter: Counter,
+    /// Units used, what is reserved not among them.
+    used: u64,
     /// What is reserved of it.
     slots: Slots,
     demand: Demand,
@@ -46,7 +83,8 @@ struct Candidate<'a> {
 pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Outcome {
     let mut candidates: Vec<Candidate<'_>> =
         limits.iter().map(|limit| Candidate::new(record, limit, cost, now)).collect();
-    let denial = denial(&candidates, now);
+    let denied = candidates.iter().any(|candidate| !candidate.admits && !candidate.limit.shadow);
+    let denial = if denied { denial(&candidates, now) } else { None };
     let mut reservation = Reservation::new(now, cost.requests, cost.token_cost);
     let mut charged = false;
     if denial.is_none() {
@@ -68,7 +106,8 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
     if !charged && !set_back {
         return Outcome { decision, record: None, overfull: false, set_back, reservation, others };
     }
-    let (bytes, overfull) = record.encode(candidates.iter().map(Candidate::update), now);
+    let updates: Vec<Update> = candidates.iter().map(Candidate::update).collect();
+    let (bytes, overfull) = record.encode(&updates, now);
     Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
@@ -105,7 +144,7 @@ pub fn settle(
         Some(update(limit, counter, slots))
     });
     let updates: Vec<Update> = updates.collect();
-    record.encode(updates.iter().copied(), now).0
+    record.encode(&updates, now).0
 }
 
 /// Moves what is reserved to where it ends a lifetime from now; `reservation` becomes what [`renewed`] makes of it.
@@ -120,7 +159,7 @@ pub fn renew(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, n
         Some(update(limit, limit.rule.advance(record.counter(limit.id), now), slots))
     });
     let updates: Vec<Update> = updates.collect();
-    record.encode(updates.iter().copied(), now).0
+    record.encode(&updates, now).0
 }
 
 /// The reservation as it is after it was renewed at `now`: nothing of it ends earlier than before.
@@ -153,7 +192,7 @@ pub fn refund(record: &Record<'_>, limits: &[Limit], reservation: &Reservation, 
             Some(update(limit, counter, slots))
         })
         .collect();
-    (!updates.is_empty()).then(|| record.encode(updates.iter().copied(), now).0)
+    (!updates.is_empty()).then(|| record.encode(&updates, now).0)
 }
 
 /// The largest used share of a record's counters, reservations among it, as (used, capacity). Counters without a rule are no part of it.
@@ -172,19 +211,31 @@ pub fn used_share(record: &Record<'_>, rules: Rules<'_>, now: Timestamp) -> (u64
     largest
 }
 
+/// The fewest units that any of the limits has left.
+#[must_use]
+pub fn least_left(record: &Record<'_>, limits: &[Limit], now: Timestamp) -> u64 {
+    let left = limits.iter().map(|limit| {
+        let used = limit.rule.used(&limit.rule.advance(record.counter(limit.id), now));
+        limit.capacity().saturating_sub(used)
+    });
+    left.min().unwrap_or(0)
+}
+
 /// Whether one share (part, whole) is smaller than another, without the division.
 #[must_use]
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
-    product(one.0, other.1) < product(other.0, one.1)
+    match (product_in_64(one.0, other.1), product_in_64(other.0, one.1)) {
+        (Some(one), Some(other)) => one < other,
+        _ => product(one.0, other.1) < product(other.0, one.1),
+    }
 }
 
 /// Tokens are charged later than they are admitted, also in windows that are over.
 fn update(limit: &Limit, counter: Counter, slots: Slots) -> Update {
-    let rule = &limit.rule;
     let empty_at = match limit.unit.tokens() {
-        None => rule.empty_at(&counter),
-        Some(_) => rule.forgotten_at(&counter).max(slots.end()),
+        None => limit.rule.empty_at(&counter),
+        Some(_) => limit.rule.forgotten_at(&counter).max(slots.end()),
     };
     Update { id: limit.id, counter, slots, empty_at }
 }
@@ -204,13 +255,16 @@ impl<'a> Candidate<'a> {
             slots = stored.at(now);
         }
         let needed = demand.needed.saturating_add(slots.total());
-        Self { limit, counter, slots, demand, admits: rule.admits(&counter, needed), set_back }
+        let used = rule.used(&counter);
+        Self { limit, counter, used, slots, demand, admits: rule.admits_beside(&counter, used, needed), set_back }
     }
 
     /// Charges and reserves what is demanded, of the limit at `index`.
     fn charge(&mut self, index: usize, now: Timestamp) -> Option<Held> {
         let Self { limit, counter, demand, .. } = *self;
         self.counter = limit.rule.charge(counter, demand.charged);
+        // A unit more is a unit more used, in buckets too: there is no rounding in it.
+        self.used = self.used.saturating_add(demand.charged);
         limit.unit.tokens()?;
         let charged_at = limit.rule.charged_at(&counter, now);
         let mut held = Held { limit: index, amount: 0, until: now, lifetime: 0, charged_at };
@@ -228,6 +282,11 @@ impl<'a> Candidate<'a> {
 
     fn update(&self) -> Update {
         update(self.limit, self.counter, self.slots)
+    }
+
+    /// What is left beside what is used and reserved.
+    fn remaining(&self) -> u64 {
+        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.slots.total())
     }
 }
 
@@ -259,17 +318,17 @@ pub fn longer(wait: Wait, than: Wait) -> bool {
 
 /// The enforced limit with the smallest share left, of those that `told` is for.
 fn tightest(candidates: &[Candidate<'_>], told: impl Fn(Unit) -> bool, now: Timestamp) -> Option<Standing> {
-    let mut tightest: Option<(Standing, u64)> = None;
+    let mut tightest: Option<(usize, &Candidate<'_>)> = None;
+    let share = |candidate: &Candidate<'_>| (candidate.remaining(), candidate.limit.capacity());
     for (index, candidate) in candidates.iter().enumerate() {
         if candidate.limit.shadow || !told(candidate.limit.unit) {
             continue;
         }
-        let (next, capacity) = (standing(index, candidate, now), candidate.limit.capacity());
-        if tightest.is_none_or(|(known, of)| smaller((next.remaining, capacity), (known.remaining, of))) {
-            tightest = Some((next, capacity));
+        if tightest.is_none_or(|(_, known)| smaller(share(candidate), share(known))) {
+            tightest = Some((index, candidate));
         }
     }
-    tightest.map(|(standing, _)| standing)
+    tightest.map(|(index, candidate)| standing(index, candidate, now))
 }
 
 /// See [`Outcome::others`].
@@ -287,10 +346,6 @@ fn others(candidates: &[Candidate<'_>], decision: &Decision, now: Timestamp) -> 
 }
 
 fn standing(index: usize, candidate: &Candidate<'_>, now: Timestamp) -> Standing {
-    let (limit, counter) = (candidate.limit, candidate.with_reserved());
-    Standing {
-        limit: index,
-        remaining: limit.capacity().saturating_sub(limit.rule.used(&counter)),
-        reset: limit.rule.empty_at(&counter).since(now),
-    }
+    let reset = candidate.limit.rule.empty_at(&candidate.with_reserved()).since(now);
+    Standing { limit: index, remaining: candidate.remaining(), reset }
 }

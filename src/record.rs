@@ -20,6 +20,8 @@ const VERSION: u8 = 1;
 const FIXED: u8 = 1;
 const SLIDING: u8 = 2;
 const BUCKET: u8 = 3;
+/// Bytes of a counter with the longest body that this build writes, but for reservations.
+const LONGEST: usize = 42;
 
 /// Names a counter within a record: a hash of scope, name, unit, window and algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,35 +207,37 @@ impl<'a> Record<'a> {
         }
         merged.retain(|update| update.empty_at > now);
         // The format's end: what is empty soonest goes.
-        merged.sort_by_key(|update| std::cmp::Reverse(update.empty_at));
-        merged.truncate(usize::from(u8::MAX));
-        Record::default().encode(merged.iter().copied(), now).0
+        keep(&mut merged, u8::MAX.into(), |update| update.empty_at);
+        Record::default().encode(&merged, now).0
     }
 
     /// The record's bytes with `updates` made at `now`. Other counters stay as they are until they are empty. `true` beside
     /// it when more than [`MAX_LIMITS`] would have stayed: then those of them that are empty soonest are gone.
     #[must_use]
-    pub fn encode(&self, updates: impl Iterator<Item = Update> + Clone, now: Timestamp) -> (Vec<u8>, bool) {
-        let stays = |entry: &Entry<'_>| entry.empty_at > now && updates.clone().all(|update| update.id != entry.id);
-        let carried = || self.entries().filter(stays);
-        let known = updates.clone().count();
-        let room = MAX_LIMITS.saturating_sub(known);
-        let kept = carried().count().min(room);
-        let overfull = carried().count() > room;
-        let mut bytes = Vec::with_capacity(2 + MAX_LIMITS * 42);
-        bytes.extend([VERSION, u8::try_from(known.saturating_add(kept)).unwrap_or(u8::MAX)]);
-        for update in updates.clone() {
-            let before = self.entries().find(|entry| entry.id == update.id && entry.kind == kind(&update.counter));
-            let extra = before.and_then(|entry| Some(entry.counter()?.2)).unwrap_or_default();
-            push_update(&mut bytes, &update, extra);
+    pub fn encode(&self, updates: &[Update], now: Timestamp) -> (Vec<u8>, bool) {
+        // Nearly always none of either: every counter of the record is one that is updated, and no later build has written it.
+        let mut carried: Vec<Entry<'_>> = Vec::new();
+        let mut extras: Vec<(CounterId, &[u8])> = Vec::new();
+        for entry in self.entries() {
+            match updates.iter().find(|update| update.id == entry.id) {
+                None if entry.empty_at > now => carried.push(entry),
+                Some(update) if entry.kind == kind(&update.counter) => {
+                    extras.extend(entry.extra().filter(|extra| !extra.is_empty()).map(|extra| (entry.id, extra)));
+                }
+                _ => {}
+            }
         }
-        if overfull {
-            let mut carried: Vec<Entry<'_>> = carried().collect();
-            carried.sort_by_key(|entry| std::cmp::Reverse(entry.empty_at));
-            carried.iter().take(room).for_each(|entry| push_entry(&mut bytes, entry));
-        } else {
-            carried().for_each(|entry| push_entry(&mut bytes, &entry));
+        let room = MAX_LIMITS.saturating_sub(updates.len());
+        let overfull = carried.len() > room;
+        keep(&mut carried, room, |entry| entry.empty_at);
+        let counters = updates.len().saturating_add(carried.len());
+        let mut bytes = Vec::with_capacity(counters.saturating_mul(LONGEST).saturating_add(2));
+        bytes.extend_from_slice(&[VERSION, u8::try_from(counters).unwrap_or(u8::MAX)]);
+        for update in updates {
+            let extra = extras.iter().find(|(id, _)| *id == update.id).map(|(_, extra)| *extra);
+            push_update(&mut bytes, update, extra.unwrap_or_default());
         }
+        carried.iter().for_each(|entry| push_entry(&mut bytes, entry));
         (bytes, overfull)
     }
 }
@@ -251,6 +255,13 @@ impl<'a> Entry<'a> {
         Ok(Self { id, kind, empty_at, body })
     }
 
+    /// The bytes that belong to a later build.
+    fn extra(&self) -> Option<&'a [u8]> {
+        // The usual length says that there is nothing more.
+        let usual = matches!((self.kind, self.body.len()), (FIXED, 16) | (SLIDING | BUCKET, 24));
+        if usual { None } else { Some(self.counter()?.2) }
+    }
+
     /// The counter, what is reserved of it, and the bytes after that, which belong to a later build.
     fn counter(&self) -> Option<(Counter, Slots, &'a [u8])> {
         let mut body = self.body;
@@ -266,6 +277,17 @@ impl<'a> Entry<'a> {
         };
         let slots = Slots::take_from(&mut body);
         Some((counter, slots, body))
+    }
+}
+
+/// Leaves so many, those that are empty last.
+fn keep<T>(counters: &mut Vec<T>, room: usize, empty_at: impl Fn(&T) -> Timestamp) {
+    while counters.len() > room {
+        let soonest = counters.iter().enumerate().min_by_key(|(_, counter)| empty_at(counter));
+        let Some((at, _)) = soonest else {
+            return;
+        };
+        counters.swap_remove(at);
     }
 }
 

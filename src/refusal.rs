@@ -219,6 +219,9 @@ impl<'a> Exceeded<'a> {
     /// what a server says. The part is drawn from the clock's nanoseconds, which the wait has in it, and from who asks.
     fn spread(&self, span: u64) -> u64 {
         const MILLION: u128 = 1_000_000;
+        if self.denial.retry_jitter == 0 {
+            return span;
+        }
         let mut hasher = DefaultHasher::new();
         hasher.write_u64(span);
         hasher.write_u64(self.standing.reset);

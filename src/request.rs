@@ -2,17 +2,11 @@
 
 use crate::store::HostError;
 use std::cell::OnceCell;
-use std::ops::Range;
+use std::iter;
 
-/// A request's head: what the core needs of the host. Two ways to read headers, because each costs a call into the host that returns
-/// bytes: one header alone is cheaper than all, all are cheaper than two.
+/// A request's head: what the core needs of the host. Headers come all at once: that costs a host less than a property that has all values
+/// of one, and the call for a single header tells only the first of repeated ones.
 pub trait Head {
-    /// All values of one header, joined with `,` as RFC 9110 §5.3 has it; `None` where it is absent. `name` is lower-case.
-    ///
-    /// # Errors
-    /// When the host refuses.
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
-
     /// All headers, `:path` and its like among them.
     ///
     /// # Errors
@@ -70,76 +64,84 @@ impl<'h, H: Head> Request<'h, H> {
     pub fn headers_or_none(&self) -> &Headers {
         self.headers().unwrap_or_else(|_| self.headers.get_or_init(Headers::default))
     }
-
-    /// One header, as [`Head::header`] gives it.
-    ///
-    /// # Errors
-    /// See [`Head::header`].
-    pub fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        let Some(headers) = self.headers.get() else {
-            return self.host.header(name);
-        };
-        let values: Vec<&[u8]> = headers.values(name).collect();
-        Ok((!values.is_empty()).then(|| values.join(&b',')))
-    }
 }
 
-/// All headers of a request in the order they came.
+/// All headers of a request in the order they came, looked at in the host's own serialization: `u32` count, per pair `u32` length of name
+/// and of value, then per pair the name, a NUL, the value, a NUL; little-endian.
 #[derive(Clone, Debug, Default)]
-pub struct Headers {
-    bytes: Vec<u8>,
-    pairs: Vec<(Range<usize>, Range<usize>)>,
-}
+pub struct Headers(Vec<u8>);
 
 impl Headers {
-    /// Reads the proxy-wasm serialization: `u32` count, per pair `u32` length of name and of value, then per pair the name, a
-    /// NUL, the value, a NUL; little-endian. `None` for anything else.
+    /// Takes what the host serialized; `None` for anything else.
     #[must_use]
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
-        if bytes.is_empty() {
-            return Some(Self::default());
+        let headers = Self(bytes);
+        if headers.0.is_empty() {
+            return Some(headers);
         }
-        let word = |at: usize| -> Option<usize> {
-            let word = bytes.get(at..)?.first_chunk::<4>()?;
-            usize::try_from(u32::from_le_bytes(*word)).ok()
-        };
-        let count = word(0)?;
-        let mut at = count.checked_mul(8)?.checked_add(4)?;
-        let mut pairs = Vec::with_capacity(count.min(bytes.len()));
-        let mut next = |length: usize| -> Option<Range<usize>> {
-            let range = at..at.checked_add(length)?;
-            at = range.end.checked_add(1)?;
-            (at <= bytes.len()).then_some(range)
-        };
-        for index in 0..count {
-            let lengths = index.checked_mul(8)?.checked_add(4)?;
-            pairs.push((next(word(lengths)?)?, next(word(lengths.checked_add(4)?)?)?));
-        }
-        Some(Self { bytes, pairs })
+        let (lengths, texts) = headers.parts()?;
+        // A NUL after each name and value.
+        let whole = lengths
+            .iter()
+            .map(lengths_of)
+            .try_fold(0_usize, |sum, (name, value)| sum.checked_add(name)?.checked_add(value)?.checked_add(2))?;
+        (whole <= texts.len()).then_some(headers)
+    }
+
+    /// The lengths of names and values, and then names and values.
+    fn parts(&self) -> Option<(&[[u8; 8]], &[u8])> {
+        let (count, rest) = self.0.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (lengths, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
+        Some((lengths.as_chunks().0, texts))
     }
 
     /// Writes the same serialization.
     #[must_use]
     pub fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
         let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-        let mut bytes = word(pairs.len()).to_vec();
+        let length = |(name, value): &(&str, &str)| name.len().saturating_add(value.len()).saturating_add(10);
+        let mut bytes = Vec::with_capacity(pairs.iter().map(length).fold(4, usize::saturating_add));
+        bytes.extend_from_slice(&word(pairs.len()));
         for (name, value) in pairs {
-            bytes.extend([word(name.len()), word(value.len())].concat());
+            bytes.extend_from_slice(&word(name.len()));
+            bytes.extend_from_slice(&word(value.len()));
         }
-        for (name, value) in pairs {
-            bytes.extend([name.as_bytes(), b"\0", value.as_bytes(), b"\0"].concat());
+        for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
         }
         bytes
     }
 
     /// The values of a header; `name` is lower-case, as the host gives names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let bytes = |range: &Range<usize>| self.bytes.get(range.clone()).unwrap_or_default();
-        self.pairs
-            .iter()
-            .filter(move |(header, _)| bytes(header).eq_ignore_ascii_case(name.as_bytes()))
-            .map(move |(_, value)| bytes(value))
+        let (lengths, texts) = self.parts().unwrap_or_default();
+        let mut lengths = lengths.iter().map(lengths_of);
+        let mut at = 0_usize;
+        iter::from_fn(move || {
+            // Most are passed over by their length alone. The sums were checked when they were read.
+            for (name_length, value_length) in lengths.by_ref() {
+                let value_at = at.saturating_add(name_length).saturating_add(1);
+                let end = value_at.saturating_add(value_length);
+                let start = std::mem::replace(&mut at, end.saturating_add(1));
+                if name_length == name.len()
+                    && let Some(header) = texts.get(start..start.saturating_add(name_length))
+                    && header.eq_ignore_ascii_case(name.as_bytes())
+                {
+                    return texts.get(value_at..end);
+                }
+            }
+            None
+        })
     }
+}
+
+/// The lengths of a pair's name and value.
+fn lengths_of(pair: &[u8; 8]) -> (usize, usize) {
+    let [a, b, c, d, e, f, g, h] = *pair;
+    let length = |bytes| usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
+    (length([a, b, c, d]), length([e, f, g, h]))
 }
 
 /// Decodes `%XX` (RFC 3986 §2.1); an escape that is none stays as it is. `+` is a plus.

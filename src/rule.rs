@@ -6,6 +6,7 @@
 
 use crate::cost::Thousandths;
 use crate::dialect::Format;
+use crate::order::sorted;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -265,15 +266,18 @@ impl Charging {
             (one, other) => (None, one.into_iter().chain(other).collect()),
         };
         plans.extend(self.plans.into_iter().chain(other.plans));
-        plans.sort_unstable();
-        plans.dedup();
-        let mut rules: Vec<usize> = self.rules.into_iter().chain(other.rules).collect();
-        rules.sort_unstable();
-        rules.dedup();
+        let rules = self.rules.into_iter().chain(other.rules).collect();
         let model = self.model.filter(|_| self.model == other.model);
         let (cost, token_cost) = (self.cost.max(other.cost), self.token_cost.max(other.token_cost));
-        Self { cost, token_cost, plan, plans, rules, model }
+        Self { cost, token_cost, plan, plans: each_once(plans), rules: each_once(rules), model }
     }
+}
+
+/// In order. They are few: as many as a path has readings.
+fn each_once(indices: Vec<usize>) -> Vec<usize> {
+    let mut indices = sorted(indices);
+    indices.dedup();
+    indices
 }
 
 /// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.

@@ -6,6 +6,8 @@
 mod json;
 mod protobuf;
 
+use super::decimal::Fraction;
+use crate::order::sorted;
 use std::borrow::Cow;
 
 /// A value; what is in a list or an object has not been looked at yet.
@@ -14,7 +16,7 @@ pub(super) enum Value<'a> {
     Null,
     Bool(bool),
     Integer(i64),
-    Fraction(f64),
+    Fraction(Fraction),
     Text(Cow<'a, str>),
     List(List<'a>),
     Object(Object<'a>),
@@ -57,7 +59,7 @@ impl<'a> Value<'a> {
             #[expect(clippy::cast_possible_truncation, reason = "integral and below 2^53")]
             return Self::Integer(number as i64);
         }
-        Self::Fraction(number)
+        Self::Fraction(Fraction(number))
     }
 }
 
@@ -93,12 +95,14 @@ impl<'a> Object<'a> {
         match self.0.clone() {
             Source::Json(mut text) => std::iter::from_fn(|| text.field()).collect(),
             Source::Protobuf(fields) => {
-                let mut fields: Vec<_> = protobuf::entries(fields).collect();
+                let mut fields: Vec<_> = protobuf::entries(fields).map(Some).collect();
+                let names = fields.iter().enumerate().filter_map(|(at, field)| Some((&*field.as_ref()?.0, at)));
+                let order = sorted(names.collect());
                 // Of several the last one counts, as everywhere in protobuf.
-                fields.reverse();
-                fields.sort_by(|(one, _), (other, _)| one.cmp(other));
-                fields.dedup_by(|(later, _), (first, _)| later == first);
-                fields
+                let after = order.iter().skip(1).map(|(name, _)| Some(name)).chain([None]);
+                let last = order.iter().zip(after).filter(|((name, _), after)| Some(name) != *after);
+                let last: Vec<usize> = last.map(|((_, at), _)| *at).collect();
+                last.into_iter().filter_map(|at| fields.get_mut(at)?.take()).collect()
             }
         }
     }

@@ -3,9 +3,9 @@
 use super::denial::{FormatSpec, Fraction, TemplateText};
 use super::reader::{Entries, Field, Grammar, Items, OfTokens, object, words};
 use super::values::{
-    BytesPerToken, CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, Lifetime, Message, MetadataKey,
-    Method, ModelName, Name, ParameterName, Path, Per, Shares, Size, Status, Statuses, Suffix, TokenCost, Tokens,
-    TrackedKeys, Units, Weight,
+    BytesPerToken, CookieName, Generation, HeaderName, HeaderValue, HexHash, Host, LeaseTime, Lifetime, Message,
+    MetadataKey, Method, ModelName, Name, ParameterName, Path, Per, Shares, Size, Status, Statuses, Suffix, TokenCost,
+    Tokens, TrackedKeys, Units, Weight,
 };
 use crate::key::KeyHash;
 #[cfg(test)]
@@ -43,6 +43,7 @@ object! {
         pub(super) max_tracked_keys: Field<TrackedKeys>,
         pub(super) metrics: Field<MetricsSpec>,
         pub(super) log: Field<LogSpec>,
+        pub(super) lease: Field<LeaseTime>,
         pub(super) llm: Field<OfTokens<LlmSpec>>,
     }
 }

@@ -3,9 +3,11 @@
 //! A type says what it takes of a [`Reader`] and names what it expects. What it cannot take is noted where it stands, and [`Field`]
 //! swallows the error: the rest is read on. Not serde: what its derived code weighs would be half of the module.
 
+use super::decimal::{ONE, millionths};
 use super::document::{List, Object, Value};
 use super::{Mistake, Mistakes};
 use crate::cost::Thousandths;
+use crate::order::sorted;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -300,8 +302,8 @@ impl Notes {
     /// Reads the fields of an object, each name once.
     fn fields<'a>(&mut self, object: &Object<'a>, read: &mut dyn FnMut(&str, Reader<'a, '_>)) {
         let fields = object.fields();
-        let mut names: Vec<(&str, usize)> = fields.iter().enumerate().map(|(at, (name, _))| (&**name, at)).collect();
-        names.sort_unstable();
+        let names: Vec<(&str, usize)> = fields.iter().enumerate().map(|(at, (name, _))| (&**name, at)).collect();
+        let names = sorted(names);
         let again = names.iter().zip(names.iter().skip(1)).filter(|(one, other)| one.0 == other.0);
         let again: Vec<usize> = again.map(|(_, (_, at))| *at).collect();
         for (at, (name, value)) in fields.iter().enumerate() {
@@ -394,33 +396,27 @@ impl<'a> Reader<'a, '_> {
 
     /// A number between 0 and 1, in millionths.
     pub(super) fn fraction(self) -> Result<u32, Refused> {
-        const MILLIONTHS: f64 = 1e6;
-        let Some(number) = self.decimal().filter(|number| (0.0..=1.0).contains(number)) else {
-            return Err(self.refuse(&"a number from 0 to 1"));
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
-        Ok((number * MILLIONTHS).round() as u32)
+        let number = self.decimal().filter(|number| *number <= ONE).and_then(|number| u32::try_from(number).ok());
+        number.ok_or_else(|| self.refuse(&"a number from 0 to 1"))
     }
 
     /// A number up to 1000, in thousandths, of which there are at least so many.
     pub(super) fn thousandths(self, least: u32) -> Result<Thousandths, Refused> {
-        const THOUSANDTHS: f64 = 1e3;
-        let scaled = self.decimal().map(|number| number * THOUSANDTHS);
-        let whole = scaled.filter(|scaled| (0.0..=1e6).contains(scaled) && (scaled - scaled.round()).abs() < 1e-6);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
-        let thousandths = whole.map(|scaled| scaled.round() as u32).filter(|thousandths| *thousandths >= least);
+        let whole =
+            self.decimal().filter(|number| number.is_multiple_of(ONE / 1000)).map(|number| number / (ONE / 1000));
+        let thousandths =
+            whole.and_then(|number| u32::try_from(number).ok()).filter(|n| (least..=1_000_000).contains(n));
         let least = if least == 0 { "0" } else { "0.001" };
         let expected = format!("a number from {least} to 1000 with at most three decimals");
         thousandths.map(Thousandths).ok_or_else(|| self.refuse(&expected))
     }
 
-    /// A number. Also one in text: the host's YAML loader makes text of what is not whole.
-    fn decimal(&self) -> Option<f64> {
+    /// A number in millionths. Also one in text: the host's YAML loader makes text of what is not whole.
+    fn decimal(&self) -> Option<u64> {
         match &self.value {
-            // Only those who start with a digit, as numbers do in YAML: no infinity and the like.
-            Value::Text(text) if text.starts_with(|c: char| c.is_ascii_digit()) => text.parse().ok(),
-            Value::Integer(number) => u32::try_from(*number).ok().map(f64::from),
-            Value::Fraction(number) => Some(*number),
+            Value::Text(text) => millionths(text),
+            Value::Integer(number) => u64::try_from(*number).ok().and_then(|number| number.checked_mul(ONE)),
+            Value::Fraction(number) => number.millionths(),
             _ => None,
         }
     }

@@ -8,7 +8,7 @@ use crate::path::NormalPath;
 use crate::plan::MAX_UNITS;
 use crate::reservation::LONGEST_LIFETIME;
 use crate::rule::HostMatch;
-use crate::window::{SECOND, Window};
+use crate::window::{MILLISECOND, SECOND, Window};
 #[cfg(test)]
 use schemars::JsonSchema;
 use std::num::NonZeroU64;
@@ -141,6 +141,14 @@ from_text!(
     Lifetime(NonZeroU64), r#"a duration from "1s" to "1h""#, r"^[0-9]+(ms|s|m|h|d|w)$", |text| {
         let span = Window::parse(text).filter(|window| !window.is_word())?.span();
         (SECOND..=LONGEST_LIFETIME).contains(&span.get()).then_some(span)
+    }
+);
+
+from_text!(
+    /// How long a lease lasts, in nanoseconds.
+    LeaseTime(NonZeroU64), r#"a duration from "1ms" to "1s""#, r"^[0-9]+(ms|s)$", |text| {
+        let span = Window::parse(text).filter(|window| !window.is_word())?.span();
+        (MILLISECOND..=SECOND).contains(&span.get()).then_some(span)
     }
 );
 

@@ -6,9 +6,11 @@ use crate::holding::{Came, Holding, TICK};
 use crate::host::{Body, Proxy};
 use crate::ledger::Clock;
 use crate::waiting::Waiting;
+use crate::window::MILLISECOND;
 use proxy_wasm::types::Action;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// How much of a body is taken over at a time, in bytes.
@@ -63,8 +65,11 @@ impl Desk {
         Self { root, ..Self::default() }
     }
 
-    /// The timer is needed this often, in milliseconds; 0: never.
-    pub(super) fn tick_usually(&self, milliseconds: u32) {
+    /// The timer is needed as often as this and that need it: reservations in milliseconds, 0 for never, and leases in nanoseconds.
+    pub(super) fn tick_usually(&self, reservations: u32, leases: Option<NonZeroU64>) {
+        let leases = leases.map(|lease| u32::try_from(lease.get() / MILLISECOND).unwrap_or(u32::MAX).max(1));
+        let reservations = Some(reservations).filter(|period| *period > 0);
+        let milliseconds = leases.into_iter().chain(reservations).min().unwrap_or_default();
         self.usual.set(milliseconds);
         self.tick_every(milliseconds);
     }

@@ -25,6 +25,7 @@ pub(crate) struct Proxy {
     names: RefCell<Vec<String>>,
     values: RefCell<BTreeMap<String, i64>>,
     looks: Cell<u32>,
+    reads: Cell<u32>,
     /// Whether the clock cannot be read.
     pub(crate) stopped: Cell<bool>,
 }
@@ -39,6 +40,7 @@ impl Proxy {
             names: RefCell::default(),
             values: RefCell::default(),
             looks: Cell::default(),
+            reads: Cell::default(),
             stopped: Cell::default(),
         }
     }
@@ -54,7 +56,17 @@ impl Proxy {
     }
 
     pub(crate) fn at(&self, seconds: u64) {
-        *self.clock.borrow_mut() = vec![START + seconds * SECOND];
+        self.show(START + seconds * SECOND);
+    }
+
+    /// Sets the clock, in nanoseconds.
+    pub(crate) fn show(&self, now: u64) {
+        *self.clock.borrow_mut() = vec![now];
+    }
+
+    /// How often the shared data was read.
+    pub(crate) fn reads(&self) -> u32 {
+        self.reads.get()
     }
 
     /// What happens to a request with these headers.
@@ -109,12 +121,6 @@ impl Clock for Proxy {
 }
 
 impl Head for Proxy {
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        let headers = self.headers.borrow();
-        let values: Vec<&str> = headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect();
-        Ok((!values.is_empty()).then(|| values.join(",").into_bytes()))
-    }
-
     fn headers(&self) -> Result<Headers, HostError> {
         let headers = self.headers.borrow();
         let pairs: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
@@ -132,6 +138,7 @@ impl Head for Proxy {
 
 impl SharedData for Proxy {
     fn get(&self, key: &[u8]) -> Result<Versioned, HostError> {
+        self.reads.set(self.reads.get() + 1);
         self.data.get(key)
     }
 

@@ -12,12 +12,6 @@ pub(crate) struct Fake {
 }
 
 impl Head for Fake {
-    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        self.reads.set(self.reads.get() + 1);
-        let values: Vec<&[u8]> = self.pairs.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.as_slice()).collect();
-        Ok((!values.is_empty()).then(|| values.join(&b',')))
-    }
-
     fn headers(&self) -> Result<Headers, HostError> {
         self.reads.set(self.reads.get() + 1);
         let mut bytes = Vec::new();

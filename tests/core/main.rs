@@ -16,6 +16,7 @@ mod counting;
 mod dialects;
 mod gate;
 mod keys;
+mod leases;
 mod ledger;
 mod records;
 #[cfg(feature = "llm")]

@@ -24,6 +24,21 @@ fn of_20_000_requests_from_64_connections_exactly_1000_are_admitted() {
     assert_eq!((decided("allowed"), decided("denied")), (1000, 19_000));
 }
 
+/// Workers that charge ahead: still not one too much, and nothing is lost.
+#[test]
+fn with_leases_exactly_10_000_of_30_000_are_admitted_on_four_workers() {
+    let hash = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"; // foo
+    let configuration = format!(
+        "{{lease: 50ms, plans: {{busy: {{limits: [{{requests: 10000, per: 300d}}, {{requests: 1000000, per: day}}]}}}},
+          consumers: [{{name: acme, plan: busy, keys: ['{hash}']}}]}}"
+    );
+    let envoy = Envoy::with(&configuration).concurrency(4).start();
+    let responses = storm(envoy.addr(), 64, 30_000, |_| keyed("foo"));
+    assert_eq!((count(&responses, 200), count(&responses, 429)), (10_000, 20_000));
+    let decided = |decision| envoy.metric("allowance_requests_total", &[("decision", decision)]);
+    assert_eq!((decided("allowed"), decided("denied")), (10_000, 20_000));
+}
+
 #[test]
 fn each_of_500_keys_is_admitted_exactly_7_times() {
     let envoy = Envoy::with(&unlisted("[{requests: 7, per: 300d}]")).concurrency(4).start();

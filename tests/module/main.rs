@@ -14,7 +14,9 @@
 mod support;
 
 mod budget;
+mod figures;
 mod hostile;
+mod leases;
 mod llm;
 mod memory;
 mod races;

@@ -1,13 +1,13 @@
 //! JSON text, read in place.
 
 use super::{List, Object, Source, Value};
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
 
 /// Checks that `bytes` are one JSON value and nothing else.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value<'_>, serde_json::Error> {
-    serde_json::from_slice::<Checked>(bytes)?;
+    Any { keep_text: false }.read(bytes)?;
     Ok(Scanner::of(bytes).value().unwrap_or(Value::Null))
 }
 
@@ -82,7 +82,8 @@ impl<'a> Scanner<'a> {
         let quoted = self.take(string_length(self.rest)?)?;
         let text = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
         if text.contains(&b'\\') {
-            return serde_json::from_slice(quoted).ok().map(Cow::Owned);
+            let read = Any { keep_text: true }.read(quoted);
+            return if let Ok(Scalar::Text(text)) = read { Some(Cow::Owned(text)) } else { None };
         }
         std::str::from_utf8(text).ok().map(Cow::Borrowed)
     }
@@ -140,58 +141,89 @@ fn scalar<'a>(word: &[u8]) -> Value<'a> {
         b"false" => Value::Bool(false),
         number => match std::str::from_utf8(number).ok().and_then(|number| number.parse().ok()) {
             Some(integer) => Value::Integer(integer),
-            None => serde_json::from_slice(number).map_or(Value::Null, Value::number),
+            None => match (Any { keep_text: false }).read(number) {
+                Ok(Scalar::Number(number)) => Value::number(number),
+                _ => Value::Null,
+            },
         },
     }
 }
 
-/// Any JSON value, read to see that it is one, and dropped.
-struct Checked;
+/// What is kept of a value that was read.
+enum Scalar {
+    Number(f64),
+    Text(String),
+    /// Anything else; and text that was not asked for.
+    Other,
+}
 
-impl<'de> Deserialize<'de> for Checked {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
+/// Reads any value. One reader for all, which takes whatever comes: the library's words for what a reader does not take, with all that prints
+/// numbers, are a tenth of the module.
+#[derive(Clone, Copy)]
+struct Any {
+    keep_text: bool,
+}
+
+impl Any {
+    /// Reads one value and nothing else.
+    fn read(self, bytes: &[u8]) -> Result<Scalar, serde_json::Error> {
+        let mut document = serde_json::Deserializer::from_slice(bytes);
+        let scalar = self.deserialize(&mut document)?;
+        document.end()?;
+        Ok(scalar)
     }
 }
 
-impl<'de> Visitor<'de> for Checked {
-    type Value = Self;
+impl<'de> DeserializeSeed<'de> for Any {
+    type Value = Scalar;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Scalar, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Any {
+    type Value = Scalar;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value")
     }
 
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
+    fn visit_unit<E>(self) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
+    fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Other)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        #[expect(clippy::cast_precision_loss, reason = "as every reader of doubles has it")]
+        Ok(Scalar::Number(number as f64))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        #[expect(clippy::cast_precision_loss, reason = "as every reader of doubles has it")]
+        Ok(Scalar::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar::Number(number))
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(if self.keep_text { Scalar::Text(text.to_owned()) } else { Scalar::Other })
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
-        while let Some(Self) = items.next_element()? {}
-        Ok(self)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Scalar, A::Error> {
+        while items.next_element_seed(self)?.is_some() {}
+        Ok(Scalar::Other)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self, A::Error> {
-        while let Some((Self, Self)) = fields.next_entry()? {}
-        Ok(self)
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Scalar, A::Error> {
+        while fields.next_key_seed(self)?.is_some() {
+            fields.next_value_seed(self)?;
+        }
+        Ok(Scalar::Other)
     }
 }

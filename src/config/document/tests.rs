@@ -12,7 +12,7 @@ fn json(value: Value<'_>) -> serde_json::Value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => value.into(),
         Value::Integer(value) => value.into(),
-        Value::Fraction(value) => value.into(),
+        Value::Fraction(value) => value.0.into(),
         Value::Text(text) => text.into_owned().into(),
         Value::List(list) => {
             let length = list.len();

@@ -203,6 +203,10 @@ pub struct Outcome {
     pub calls: Vec<Call>,
     /// Every entry into the module, in order: callbacks, and allocations that the host made to return bytes.
     pub entries: Vec<String>,
+    /// Bytes copied between the host and the module's memory, either way.
+    pub copied_bytes: usize,
+    /// Instructions that the module executed, in the interpreter's unit (wasmi's fuel): about one each.
+    pub fuel: u64,
     /// What the module logged at or above the host's level.
     pub logs: Vec<Log>,
     /// The properties it set, in order (filter state, seen by access logs): path joined by dots, value.

@@ -56,16 +56,20 @@ impl Guest<'_, '_> {
     }
 
     /// `length` bytes at `pointer`.
-    pub(super) fn bytes(&self, pointer: u32, length: u32) -> Result<Vec<u8>, Status> {
+    pub(super) fn bytes(&mut self, pointer: u32, length: u32) -> Result<Vec<u8>, Status> {
         let memory = self.0.data().memory.ok_or(Status::InvalidMemoryAccess)?;
         let start = pointer as usize;
         let bytes = memory.data(&*self.0).get(start..start + length as usize);
-        bytes.map(<[u8]>::to_vec).ok_or(Status::InvalidMemoryAccess)
+        let bytes = bytes.map(<[u8]>::to_vec).ok_or(Status::InvalidMemoryAccess)?;
+        self.state().seen.copied_bytes += bytes.len();
+        Ok(bytes)
     }
 
     pub(super) fn put(&mut self, pointer: u32, bytes: &[u8]) -> Result<(), Status> {
         let memory = self.0.data().memory.ok_or(Status::InvalidMemoryAccess)?;
-        memory.write(&mut *self.0, pointer as usize, bytes).map_err(|_| Status::InvalidMemoryAccess)
+        memory.write(&mut *self.0, pointer as usize, bytes).map_err(|_| Status::InvalidMemoryAccess)?;
+        self.state().seen.copied_bytes += bytes.len();
+        Ok(())
     }
 
     pub(super) fn put_u32(&mut self, pointer: u32, value: u32) -> Result<(), Status> {

@@ -14,6 +14,8 @@ use super::state::{Clock, OnCall, Phase, Seen, State, Stream};
 use super::{Call, Headers, LocalReply, Log, Metrics, Module, SharedData};
 
 pub use streams::Live;
+/// More than any test uses up.
+const FUEL: u64 = u64::MAX;
 
 /// One VM with one root context that serves requests.
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Instance {
             during: String::new(),
         };
         let mut store = Store::new(module.engine(), state);
+        store.set_fuel(FUEL).unwrap_or_else(|error| panic!("{error}"));
         let instance =
             module.instantiate(&mut store).unwrap_or_else(|error| panic!("cannot instantiate the module: {error}"));
         let memory = instance.get_memory(&store, "memory");
@@ -182,6 +185,7 @@ impl Instance {
     pub fn try_exchange(&mut self, exchange: &Exchange) -> Result<Outcome, Trap> {
         assert!(!self.failed, "this VM died of an earlier request");
         self.take_seen();
+        let before = self.fuel();
         let stream = Stream {
             request: exchange.request_headers.clone(),
             properties: exchange.properties.clone(),
@@ -206,6 +210,8 @@ impl Instance {
             response_body: Vec::new(),
             calls: Vec::new(),
             entries: Vec::new(),
+            copied_bytes: 0,
+            fuel: 0,
             logs: Vec::new(),
             properties_set: Vec::new(),
         };
@@ -216,6 +222,7 @@ impl Instance {
 
         let seen = self.take_seen();
         (outcome.calls, outcome.entries, outcome.logs) = (seen.calls, seen.entries, seen.logs);
+        (outcome.copied_bytes, outcome.fuel) = (seen.copied_bytes, before - self.fuel());
         outcome.properties_set = std::mem::take(&mut self.stream().properties_set);
         Ok(outcome)
     }
@@ -312,10 +319,21 @@ impl Instance {
             .unwrap_or_else(|error| panic!("{export} has another signature: {error}"));
         self.store.data_mut().seen.entries.push(export.to_owned());
         self.store.data_mut().during = export.to_owned();
-        function.call(&mut self.store, params).map(Some).map_err(|error| {
+        if std::env::var_os("FT").is_some() {
+            eprintln!("FT {} -> {}", u64::MAX - self.fuel(), export);
+        }
+        let r = function.call(&mut self.store, params);
+        if std::env::var_os("FT").is_some() {
+            eprintln!("FT {} <- {}", u64::MAX - self.fuel(), export);
+        }
+        r.map(Some).map_err(|error| {
             self.failed = true;
             Trap { during: export.to_owned(), message: error.to_string(), logs: self.take_seen().logs }
         })
+    }
+
+    fn fuel(&self) -> u64 {
+        self.store.get_fuel().unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn stream(&mut self) -> &mut Stream {

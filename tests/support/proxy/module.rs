@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmi::{AsContextMut, Caller, Engine, ExternType, Linker, Val};
+use wasmi::{AsContextMut, Caller, CompilationMode, Config, Engine, ExternType, Linker, Val};
 
 use super::guest::{Args, Failed, Guest};
 use super::state::State;
@@ -29,7 +29,7 @@ impl Module {
 
     /// Compiles a module, binary or text.
     pub fn compile(bytes: &[u8]) -> Self {
-        let engine = Engine::default();
+        let engine = Engine::new(Config::default().consume_fuel(true).compilation_mode(CompilationMode::Eager));
         let module = wasmi::Module::new(&engine, bytes)
             .unwrap_or_else(|error| panic!("not a module this host can run: {error}"));
         let mut linker = Linker::new(&engine);

@@ -76,6 +76,7 @@ pub(super) struct Seen {
     pub(super) calls: Vec<Call>,
     pub(super) entries: Vec<String>,
     pub(super) logs: Vec<Log>,
+    pub(super) copied_bytes: usize,
 }
 
 /// One VM's host side.

@@ -1,0 +1,184 @@
+//! Leases: units that a worker charges ahead for a caller who is busy there, in the same swap as the request's own. The requests that use them
+//! need no look at the shared data.
+//!
+//! Every unit of a lease is charged before it is used, so nothing is admitted too much. A lease is over after its time, and before that where
+//! a window of any of the limits ends, since what is charged in one window must not be used in another; what is left is given back. It is no
+//! larger than a sixteenth of what any of the limits has left: off where little is left, and with it for small limits. It doubles while it is
+//! used up in time, and shrinks to what was used when it was not.
+//!
+//! Not for token buckets: what is charged ahead has partly drained when it is used. Nor for limits that count tokens.
+
+use crate::decision::Standing;
+use crate::limiter;
+use crate::plan::{Algorithm, Limit};
+use crate::record::Record;
+use crate::terms::Terms;
+use crate::window::Timestamp;
+use std::cell::RefCell;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+
+/// The part of what is left that a lease may take: one of so many.
+const PART: u64 = 16;
+/// The most requests of one lease.
+const MOST: u64 = 1024;
+/// How many callers can have one on a worker at a time.
+const SLOTS: usize = 64;
+
+/// The leases of one worker, under one configuration.
+#[derive(Debug)]
+pub struct Leases {
+    /// Nanoseconds; `None`: there are none.
+    lifetime: Option<NonZeroU64>,
+    slots: RefCell<Vec<Option<Lease>>>,
+}
+
+/// What was charged ahead for one caller.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    /// Where the caller's record is.
+    pub key: Vec<u8>,
+    /// What it was charged under.
+    pub terms: Rc<Terms>,
+    /// Units of each request.
+    pub cost: u64,
+    /// Requests it was taken for, with the one that took it.
+    pub size: u64,
+    /// Requests that it still has.
+    pub left: u64,
+    /// When it was charged.
+    pub taken_at: Timestamp,
+    /// From then on it is over.
+    pub ends_at: Timestamp,
+    /// How the tightest limit stood when all of it was charged.
+    pub tightest: Option<Standing>,
+}
+
+/// What there is for a request.
+#[derive(Debug)]
+pub enum Found {
+    /// A unit of a lease; how the tightest limit stands after it.
+    Unit(Option<Standing>),
+    /// Nothing. For how many requests to charge, this one among them, and a lease to give back first.
+    Nothing(u64, Option<Lease>),
+}
+
+// === impl Leases ===
+
+impl Leases {
+    /// Each for so many nanoseconds; `None`: none at all.
+    #[must_use]
+    pub fn new(lifetime: Option<NonZeroU64>) -> Self {
+        let slots = if lifetime.is_some() { vec![None; SLOTS] } else { Vec::new() };
+        Self { lifetime, slots: RefCell::new(slots) }
+    }
+
+    /// How long each lasts, in nanoseconds, if there are any.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<NonZeroU64> {
+        self.lifetime
+    }
+
+    /// Looks for a unit for a request of this caller.
+    pub fn find(&self, key: &[u8], terms: &Rc<Terms>, cost: u64, now: Timestamp) -> Found {
+        let mut slots = self.slots.borrow_mut();
+        let Some(slot) = slots.get_mut(place(key)).filter(|_| fits(&terms.limits)) else {
+            return Found::Nothing(1, None);
+        };
+        let Some(lease) = slot else {
+            return Found::Nothing(1, None);
+        };
+        let over = lease.is_over(now);
+        if lease.key != key || !Rc::ptr_eq(&lease.terms, terms) || lease.cost != cost {
+            return Found::Nothing(1, if over { slot.take().filter(|lease| lease.left > 0) } else { None });
+        }
+        if !over && let Some(left) = lease.left.checked_sub(1) {
+            lease.left = left;
+            return Found::Unit(lease.standing(now));
+        }
+        let size = match (lease.left, over) {
+            (0, false) => lease.size.saturating_mul(2).min(MOST),
+            (left, _) => lease.size.saturating_sub(left).max(1),
+        };
+        Found::Nothing(size, slot.take().filter(|lease| lease.left > 0))
+    }
+
+    /// For how many requests a lease may be taken, of those that were asked for; at least one. `record` is as the first of them finds it.
+    #[must_use]
+    pub fn size(&self, asked: u64, record: &Record<'_>, limits: &[Limit], cost: u64, now: Timestamp) -> u64 {
+        if asked <= 1 {
+            return 1;
+        }
+        let left = limiter::least_left(record, limits, now) / PART;
+        asked.min(left.checked_div(cost).unwrap_or(0)).max(1)
+    }
+
+    /// Keeps what was charged for `size` requests at `now`, of which one is used. Also when that is all of it: a caller who comes again soon is busy.
+    pub fn keep(
+        &self,
+        key: &[u8],
+        terms: &Rc<Terms>,
+        (cost, size): (u64, u64),
+        tightest: Option<Standing>,
+        now: Timestamp,
+    ) {
+        let mut slots = self.slots.borrow_mut();
+        let (Some(lifetime), Some(slot)) = (self.lifetime, slots.get_mut(place(key)).filter(|_| fits(&terms.limits)))
+        else {
+            return;
+        };
+        // Another caller's, which is in use.
+        if slot.as_ref().is_some_and(|lease| lease.left > 0 && !lease.is_over(now)) {
+            return;
+        }
+        let windows = terms.limits.iter().map(|limit| limit.window().bounds(now).1);
+        let ends_at = windows.fold(now.after(lifetime.get()), Timestamp::min);
+        let (key, terms, left) = (key.to_vec(), terms.clone(), size.saturating_sub(1));
+        *slot = Some(Lease { key, terms, cost, size, left, taken_at: now, ends_at, tightest });
+    }
+
+    /// Whether a lease could be kept for this caller.
+    #[must_use]
+    pub fn has_room(&self, key: &[u8], now: Timestamp) -> bool {
+        let slots = self.slots.borrow();
+        slots
+            .get(place(key))
+            .is_some_and(|slot| slot.as_ref().is_none_or(|lease| lease.left == 0 || lease.is_over(now)))
+    }
+
+    /// Takes out those that are over at `now`, and have something to give back; all where there is no `now`.
+    pub fn take_over(&self, now: Option<Timestamp>) -> Vec<Lease> {
+        let mut slots = self.slots.borrow_mut();
+        let over = |lease: &mut Lease| lease.left > 0 && now.is_none_or(|now| lease.is_over(now));
+        slots.iter_mut().filter_map(|slot| slot.take_if(over)).collect()
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Also where the clock was set back.
+    fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.ends_at || now < self.taken_at
+    }
+
+    /// As far as this worker knows: what others used meanwhile is told with the next lease.
+    fn standing(&self, now: Timestamp) -> Option<Standing> {
+        self.tightest.map(|Standing { limit, remaining, reset }| Standing {
+            limit,
+            remaining: remaining.saturating_add(self.left.saturating_mul(self.cost)),
+            reset: reset.saturating_sub(now.since(self.taken_at)),
+        })
+    }
+}
+
+/// Whether units of these limits can be charged ahead.
+fn fits(limits: &[Limit]) -> bool {
+    limits.iter().all(|limit| limit.rule.algorithm != Algorithm::TokenBucket && limit.unit.tokens().is_none())
+}
+
+/// The slot of a caller (FNV-1a).
+fn place(key: &[u8]) -> usize {
+    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    key.iter().fold(0x811c_9dc5, mix) as usize % SLOTS
+}
