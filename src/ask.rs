@@ -121,7 +121,9 @@ impl Target {
     #[must_use]
     pub fn of(headers: &Headers) -> Self {
         let target = headers.values(":path").next().unwrap_or_default();
-        let path = percent_decode(target.split(|byte| *byte == b'?').next().unwrap_or_default());
+        let mut parts = target.splitn(2, |byte| *byte == b'?');
+        let path = percent_decode(parts.next().unwrap_or_default());
+        let query = parts.next().unwrap_or_default();
         let path = String::from_utf8_lossy(&path);
         let path = path.trim_end_matches('/');
         let host = headers.values(":authority").next().unwrap_or_default().to_ascii_lowercase();
@@ -136,8 +138,11 @@ impl Target {
         // Mistral refuses the field; whether Llama API takes it is not known.
         let strict = [&b"mistral.ai"[..], b"llama.com"];
         let host = host.split(|byte| *byte == b':').next().unwrap_or_default();
-        let streams_usage =
-            ends(&["/chat/completions", "/v1/completions"]) && !strict.iter().any(|strict| host.ends_with(strict));
+        // Azure took it up with this version.
+        let version = query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"api-version="));
+        let streams_usage = ends(&["/chat/completions", "/v1/completions"])
+            && !strict.iter().any(|strict| host.ends_with(strict))
+            && version.is_none_or(|version| version >= &b"2024-09-01"[..]);
         Self { model: model(path), answer, streams_usage }
     }
 }

@@ -295,10 +295,6 @@ impl Stream {
 
     /// The stream is over, however it ended.
     pub(super) fn over(&mut self, gate: &Gate) {
-        if matches!(self.state, State::Waiting { .. }) {
-            self.desk.holding.borrow_mut().forget(self.id);
-            self.state = State::Over;
-        }
         self.close(gate);
     }
 
@@ -309,6 +305,14 @@ impl Stream {
             self.desk.open.borrow_mut().remove(&self.id);
             gate.settle(&Proxy, &mut bill.borrow_mut());
         }
+    }
+}
+
+/// Whatever is not settled by then ends by itself.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.desk.open.borrow_mut().remove(&self.id);
+        self.desk.holding.borrow_mut().forget(self.id);
     }
 }
 
