@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
+use crate::headers::Beside;
 use crate::host::Proxy;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -120,9 +121,15 @@ impl HttpContext for Request {
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         // Also called for the filter's own replies, which have nothing to add.
-        for (name, value) in self.passed.fields(&Proxy) {
-            if let Err(error) = Proxy.set_response_header(name, &value) {
-                log::debug!("response without {name}: {error}");
+        for group in self.passed.told(&Proxy) {
+            for (name, value) in group.fields {
+                let put = match group.beside {
+                    Beside::Together => Proxy.add_response_header(name, &value),
+                    Beside::Either { .. } => Proxy.set_response_header(name, &value),
+                };
+                if let Err(error) = put {
+                    log::debug!("response without {name}: {error}");
+                }
             }
         }
         Action::Continue
