@@ -9,6 +9,14 @@ ENVOY         ?=
 
 MODULE   := target/allowance.wasm
 CRASHING := target/allowance-crash.wasm
+# What there are images of: target/<name>.wasm each.
+ARTEFACTS := allowance
+MODULES   := $(ARTEFACTS:%=target/%.wasm)
+VERSION   := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
+# In front of the images' names: registry.example.com/team/
+IMAGE_PREFIX ?=
+# docker, podman or buildah; the first that works if not said.
+BUILDER ?=
 
 # What tests are given: Envoy, the modules, packages for Python clients, and the official SDKs for Python and Node.
 PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && \
@@ -21,11 +29,11 @@ STRAIGHTFORWARD := target/bench/straightforward.wasm
 BENCH = ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_EMPTY_WASM="$(CURDIR)/$(EMPTY)" \
 	ALLOWANCE_STRAIGHTFORWARD_WASM="$(CURDIR)/$(STRAIGHTFORWARD)" && $(CARGO) bench --locked --profile dev --bench cost --
 
-export RUSTUP PYTHON ENVOY ENVOY_VERSION
+export RUSTUP PYTHON ENVOY ENVOY_VERSION IMAGE_PREFIX BUILDER
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run check test e2e bench bench-quick compared clean $(CRASHING)
+.PHONY: help build envoy run image image-oci check test e2e bench bench-quick compared clean $(CRASHING)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +46,12 @@ envoy: ## Fetch Envoy if need be and print its path
 
 run: build ## Try it: Envoy with envoy/envoy.yaml on 127.0.0.1:10000
 	@.make/run.sh
+
+image: build ## Build an image of the filter with docker, podman or buildah: allowance:<version>
+	@.make/image.sh $(VERSION) $(MODULES)
+
+image-oci: build ## The same as an OCI layout, without any of them: target/oci/allowance
+	@$(PYTHON) .make/oci.py $(VERSION) target/oci $(MODULES)
 
 check: ## Check formatting, lints and documentation
 	@CARGO="$(CARGO)" .make/need.sh cargo linker rustfmt clippy
