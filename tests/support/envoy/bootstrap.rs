@@ -51,6 +51,7 @@ pub struct Builder {
     stats: String,
     access_log: Option<String>,
     bootstrap: Option<String>,
+    program: Option<PathBuf>,
 }
 
 impl Builder {
@@ -81,6 +82,7 @@ impl Builder {
             stats: String::new(),
             access_log: None,
             bootstrap: None,
+            program: None,
         }
     }
 
@@ -175,6 +177,16 @@ impl Builder {
     pub fn access_log(mut self, format: &str) -> Self {
         self.access_log = Some(format.to_owned());
         self
+    }
+
+    /// Another Envoy than the one that `ENVOY` names.
+    pub fn envoy(mut self, program: impl AsRef<Path>) -> Self {
+        self.program = Some(program.as_ref().to_owned());
+        self
+    }
+
+    pub(super) fn program(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| from_environment("ENVOY").into())
     }
 
     /// This bootstrap instead of one made of the other settings.
