@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # image.sh VERSION MODULE...: builds an image of each module from envoy/Dockerfile, and prints its digest. With docker, podman or buildah,
 # whichever works here first; BUILDER=podman chooses. IMAGE_PREFIX stands before the images' names: registry.example.com/team/.
+# What it puts together is left in IMAGE_FOLDER, target/image.
 # Times are fixed, so that one builder makes the same image of the same module twice; what is the same with every builder is `make image-oci`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -28,15 +29,14 @@ for module; do
 	name=$(basename "$module" .wasm)
 	image=${IMAGE_PREFIX:-}$name:$version
 	# Nothing but the module, whatever else there is, and of no time.
-	context=target/image/$name
+	context=${IMAGE_FOLDER:-target/image}/$name
 	rm -rf "$context"
 	mkdir -p "$context"
 	install -m 644 "$module" "$context/plugin.wasm"
 	TZ=UTC touch -t 197001010000 "$context/plugin.wasm"
 
 	arguments=(--file envoy/Dockerfile --build-arg "NAME=$name" --build-arg "VERSION=$version" --platform linux/amd64 --tag "$image")
-	log=target/log/image.log
-	mkdir -p target/log
+	log=$context.log
 	case $builder in
 	docker)
 		# Without attestations, which tell when and where it was built.
