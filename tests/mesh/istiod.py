@@ -16,7 +16,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from google.protobuf import any_pb2, json_format, struct_pb2, wrappers_pb2
+from google.protobuf import any_pb2, json_format, wrappers_pb2
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.rbac.v3 import rbac_pb2  # noqa: F401 registers what the filters below name
@@ -62,8 +62,8 @@ def extension(plugin, generation):
     config = plugin_pb2.PluginConfig(name=full_name(plugin), root_id=spec.get("pluginName", ""))
     config.failure_policy = POLICIES.get(spec.get("failStrategy"), plugin_pb2.FAIL_CLOSED)
     if spec.get("pluginConfig"):
-        as_struct = json_format.ParseDict(spec["pluginConfig"], struct_pb2.Struct())
-        config.configuration.CopyFrom(packed(wrappers_pb2.StringValue(value=json_format.MessageToJson(as_struct, indent=None))))
+        text = json.dumps(spec["pluginConfig"], sort_keys=True, separators=(",", ":"))
+        config.configuration.CopyFrom(packed(wrappers_pb2.StringValue(value=text)))
     vm = config.vm_config
     vm.runtime = "envoy.wasm.runtime.v8"
     remote = vm.code.remote
@@ -194,7 +194,8 @@ class Service(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
                 responses = []
                 # Listeners first, as istiod pushes.
                 for kind in (LISTENER, EXTENSION):
-                    if kind not in wanted:
+                    # Of extensions, istiod says which are gone only if there are any left (pilot/pkg/xds/ecds.go and delta.go).
+                    if kind not in wanted or not world.resources[kind]:
                         continue
                     there = {name: one for name, one in world.resources[kind].items() if kind == LISTENER or name in wanted[kind]}
                     fresh = {name: one for name, one in there.items() if sent.get((kind, name)) != one[0]}
