@@ -80,7 +80,7 @@ http: {{addr: \"127.0.0.1:{port}\"}}
     }
 
     /// The name of an image there.
-    fn image(&self, name: &str) -> String {
+    pub(crate) fn image(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 }

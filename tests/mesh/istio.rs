@@ -321,3 +321,47 @@ fn without_its_image_a_plugin_lets_nobody_pass_and_with_it_everything_is_well() 
         assert_trial("once the image is there", &envoy, "/");
     }
 }
+
+/// The EnvoyFilter's patches, applied as Istio does: the filter before the router, its configuration discovered, one route without it. The agent
+/// puts a file in the image's place.
+#[test]
+fn the_envoy_filter_as_istio_applies_it_admits_the_quota_and_denies_the_next_but_where_it_is_off() {
+    let document = value("istio/envoyfilter.yaml");
+    let patches = document["spec"]["configPatches"].as_array().unwrap();
+    let patch = |kind: &str| {
+        let of_kind: Vec<&Value> = patches.iter().filter(|patch| patch["applyTo"] == kind).collect();
+        assert_eq!(of_kind.len(), 1, "{kind}");
+        of_kind[0]["patch"]["value"].clone()
+    };
+    assert_eq!(patches.len(), 3);
+    let (mut filter, mut extension, route) = (patch("HTTP_FILTER"), patch("EXTENSION_CONFIG"), patch("HTTP_ROUTE"));
+    let code = extension.pointer_mut("/typed_config/config/vm_config/code").unwrap();
+    assert!(code["remote"]["http_uri"]["uri"].as_str().unwrap().starts_with("oci://"));
+    *code = json!({"local": {"filename": module()}});
+    assert_eq!(extension["typed_config"]["config"]["vm_config"]["vm_id"], "allowance");
+    extension["@type"] = json!("type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig");
+    let folder = scratch("envoyfilter");
+    let file = folder.join("extension.json");
+    fs::write(&file, json!({"resources": [extension]}).to_string()).unwrap();
+    let source = &mut filter["config_discovery"]["config_source"];
+    assert_eq!((&source["ads"], &source["initial_fetch_timeout"]), (&json!({}), &json!("0s")));
+    *source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    let name = patches.iter().find_map(|patch| patch["match"]["routeConfiguration"]["vhost"]["route"]["name"].as_str()).unwrap();
+    let answer = json!({"status": 200, "body": {"inline_string": "upstream\n"}});
+    let mut public = json!({"name": name, "match": {"prefix": "/public"}, "direct_response": answer});
+    public.as_object_mut().unwrap().extend(route.as_object().unwrap().clone());
+    let routes = json!([public, {"match": {"prefix": "/"}, "direct_response": answer}]);
+    for program in envoys() {
+        // With no filter of the builder's own, the node and the labels.
+        let envoy = Envoy::bare()
+            .filters_before(&format!("- {filter}\n"))
+            .routes(&routes.as_array().unwrap().iter().map(|route| format!("- {route}\n")).collect::<String>())
+            .envoy(program)
+            .start();
+        assert_trial("envoyfilter.yaml", &envoy, "/");
+        assert_eq!(envoy.get("/", &[]).status, 401);
+        assert!((0..5).all(|_| envoy.get("/public", &[("x-api-key", "demo")]).status == 200));
+        assert_eq!(envoy.metric("allowance_requests_total", &[("decision", "denied"), ("limit", "1h")]), 3);
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
