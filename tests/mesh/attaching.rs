@@ -1,6 +1,6 @@
 //! Every Envoy configuration under `envoy/` in a real Envoy, the oldest and the newest: the first requests pass, the next is denied.
 
-use crate::files::{assert_quota, assert_trial, bootstrap, envoys, module, text, trial, value, yaml_files};
+use crate::files::{assert_trial, bootstrap, envoys, module, text, value, yaml_files};
 use crate::server::Server;
 use crate::support::upstream::Upstream;
 use sha2::{Digest, Sha256};
@@ -55,7 +55,10 @@ fn the_samples_in_front_of_an_upstream_admit_the_quota_and_deny_the_next() {
             let statuses: Vec<u16> = std::iter::repeat_with(send).take(70).map(|response| response.status).collect();
             let (admitted, rest) = statuses.split_at(60);
             assert!(admitted.iter().all(|status| *status == 200), "{file}: {statuses:?}");
-            assert!(rest.contains(&429) && rest.iter().all(|status| [200, 429].contains(status)), "{file}: {statuses:?}");
+            assert!(
+                rest.contains(&429) && rest.iter().all(|status| [200, 429].contains(status)),
+                "{file}: {statuses:?}"
+            );
         }
     }
 }
@@ -100,7 +103,8 @@ fn routes_have_the_filter_or_not_as_they_say() {
 #[test]
 fn the_filter_needs_no_more_of_envoy_than_the_sample_allows() {
     let text = text("attach/restricted.yaml");
-    let allowed: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_suffix(": {}")).filter(|name| name.contains('_')).collect();
+    let allowed: Vec<&str> =
+        text.lines().filter_map(|line| line.trim().strip_suffix(": {}")).filter(|name| name.contains('_')).collect();
     assert!(allowed.len() > 15, "{allowed:?}");
     for program in envoys() {
         let envoy = bootstrap("attach/restricted.yaml", &[]).envoy(program).log_levels("wasm:debug").start();
@@ -120,16 +124,4 @@ fn the_filter_needs_no_more_of_envoy_than_the_sample_allows() {
     let named = |name: &str| module.windows(name.len()).any(|window| window == name.as_bytes());
     assert_eq!(allowed.into_iter().find(|name| !named(name)), None);
     assert!(!named("proxy_no_such_function"));
-}
-
-/// The extension policies and plugins are tried where what a cluster makes of them is imitated; this is the quota they are tried with.
-#[test]
-fn the_quota_is_small_enough_to_be_tried() {
-    assert!((1..=10).contains(&trial()));
-    let mut left = trial();
-    assert_quota("itself", trial(), || {
-        let status = if left > 0 { 200 } else { 429 };
-        left = left.saturating_sub(1);
-        crate::support::http::Response { status, headers: Vec::new(), body: crate::files::PHRASE.into() }
-    });
 }

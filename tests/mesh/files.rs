@@ -85,7 +85,9 @@ pub(crate) fn bootstrap(file: &str, replaced: &[(&str, &str)]) -> Builder {
 /// What a trial's key may do under the plugin configuration of every sample: so many requests.
 pub(crate) fn trial() -> usize {
     let limit = &value("quota.yaml")["plans"]["trial"]["limits"][0];
-    limit["requests"].as_u64().unwrap().try_into().unwrap()
+    let requests = limit["requests"].as_u64().unwrap();
+    assert!((1..=10).contains(&requests), "{requests}: few enough to be tried");
+    requests.try_into().unwrap()
 }
 
 /// The phrase of every denial.

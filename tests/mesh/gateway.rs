@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 /// A proxy of Envoy Gateway with this policy, whose module is served on this port.
 fn proxy(policy: &Value, port: u16, hash: &str) -> Value {
-    let (namespace, name) = (policy["metadata"]["namespace"].as_str().unwrap(), policy["metadata"]["name"].as_str().unwrap());
+    let (namespace, name) =
+        (policy["metadata"]["namespace"].as_str().unwrap(), policy["metadata"]["name"].as_str().unwrap());
     let entry = &policy["spec"]["wasm"][0];
     let filter = format!("envoy.filters.http.wasm/envoyextensionpolicy/{namespace}/{name}/wasm/0");
     let any = |kind: &str, mut value: Value| {
@@ -36,15 +37,18 @@ fn proxy(policy: &Value, port: u16, hash: &str) -> Value {
         {"match": {"path_separated_prefix": "/elsewhere"}, "direct_response": answer},
         {"match": {"prefix": "/"}, "direct_response": answer, "typed_per_filter_config": on},
     ]);
-    let manager = any("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", json!({
-        "stat_prefix": "http-10080",
-        "use_remote_address": true,
-        "http_filters": [
-            {"name": filter, "disabled": true, "typed_config": any("envoy.extensions.filters.http.wasm.v3.Wasm", json!({"config": config}))},
-            {"name": "envoy.filters.http.router", "typed_config": any("envoy.extensions.filters.http.router.v3.Router", json!({}))},
-        ],
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
-    }));
+    let manager = any(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        json!({
+            "stat_prefix": "http-10080",
+            "use_remote_address": true,
+            "http_filters": [
+                {"name": filter, "disabled": true, "typed_config": any("envoy.extensions.filters.http.wasm.v3.Wasm", json!({"config": config}))},
+                {"name": "envoy.filters.http.router", "typed_config": any("envoy.extensions.filters.http.router.v3.Router", json!({}))},
+            ],
+            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
+        }),
+    );
     let address = |port: u16| json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
     let mut bootstrap = json!({
         "admin": {"address": address(0)},
@@ -80,8 +84,14 @@ fn a_policy_as_envoy_gateway_delivers_it_admits_the_quota_and_denies_the_next_wi
         assert_eq!(envoy.get("/", &[]).status, 401);
         let denied = envoy.get("/", &[("x-api-key", "demo")]);
         assert!(denied.text().contains(PHRASE), "{denied:?}");
-        assert!((0..5).all(|_| envoy.get("/elsewhere", &[]).status == 200), "another route's requests do not come to it");
-        assert_eq!(envoy.metric("allowance_requests_total", &[("decision", "denied"), ("plan", "trial"), ("limit", "1h")]), 4);
+        assert!(
+            (0..5).all(|_| envoy.get("/elsewhere", &[]).status == 200),
+            "another route's requests do not come to it"
+        );
+        assert_eq!(
+            envoy.metric("allowance_requests_total", &[("decision", "denied"), ("plan", "trial"), ("limit", "1h")]),
+            4
+        );
         assert_eq!(envoy.metric("allowance_requests_total", &[("decision", "allowed"), ("plan", "trial")]), 3);
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::files::{assert_trial, bootstrap, module, root, scratch};
 use crate::server::free_port;
-use crate::support::http::{Connection, TIMEOUT};
+use crate::support::envoy::PATIENCE;
+use crate::support::http::Connection;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -34,7 +35,10 @@ pub(crate) fn oci(folder: &Path) -> String {
 /// The image's digest in what was printed, once it has told the module's hash right.
 fn printed(said: &str) -> String {
     let field = |name: &str| {
-        let line = said.lines().find_map(|line| line.trim().strip_prefix(name)).unwrap_or_else(|| panic!("no {name} in {said}"));
+        let line = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix(name))
+            .unwrap_or_else(|| panic!("no {name} in {said}"));
         line.trim().to_owned()
     };
     assert_eq!(field("module"), format!("sha256:{}", hash(&fs::read(module()).unwrap())));
@@ -71,7 +75,7 @@ http: {{addr: \"127.0.0.1:{port}\"}}
             .spawn()
             .unwrap_or_else(|error| panic!("docker-registry cannot be run: {error}"));
         let registry = Self { child, port };
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         while Connection::try_open(([127, 0, 0, 1], port).into()).is_err() {
             assert!(Instant::now() < deadline, "the registry did not start");
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -111,7 +115,10 @@ fn unpacked(folder: &Path) -> (Value, PathBuf) {
     let out = folder.join("out");
     fs::create_dir_all(&out).unwrap();
     let listed = run(Command::new("tar").arg("-tzf").arg(&blob));
-    assert_eq!(listed.lines().map(|name| name.trim_start_matches("./")).filter(|name| !name.is_empty()).collect::<Vec<_>>(), ["plugin.wasm"]);
+    assert_eq!(
+        listed.lines().map(|name| name.trim_start_matches("./")).filter(|name| !name.is_empty()).collect::<Vec<_>>(),
+        ["plugin.wasm"]
+    );
     run(Command::new("tar").arg("-xzf").arg(&blob).arg("-C").arg(&out));
     (manifest, out.join("plugin.wasm"))
 }
@@ -120,8 +127,12 @@ fn assert_comes_back(registry: &Registry, folder: &Path, layout: &str, name: &st
     let there = format!("docker://{}", registry.image(name));
     copy(layout, &format!("{there}:{VERSION}"));
     // The registry knows it by the digest that was printed, which is what a manifest's sha256 names.
-    let inspected: Value =
-        serde_json::from_str(&run(Command::new("skopeo").args(["inspect", "--tls-verify=false", &format!("{there}:{VERSION}")]))).unwrap();
+    let inspected: Value = serde_json::from_str(&run(Command::new("skopeo").args([
+        "inspect",
+        "--tls-verify=false",
+        &format!("{there}:{VERSION}"),
+    ])))
+    .unwrap();
     assert_eq!(inspected["Digest"], digest);
     let labels = &inspected["Labels"];
     assert_eq!(labels["org.opencontainers.image.title"], "allowance");
@@ -157,7 +168,8 @@ fn an_oci_layout_is_the_same_twice_goes_to_a_registry_comes_back_and_runs() {
 fn storage(command: &mut Command, folder: &Path) {
     let configuration = folder.join("storage.conf");
     let (graph, run) = (folder.join("graph"), folder.join("run"));
-    fs::write(&configuration, format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n")).unwrap();
+    fs::write(&configuration, format!("[storage]\ndriver = \"vfs\"\ngraphroot = {graph:?}\nrunroot = {run:?}\n"))
+        .unwrap();
     command.env("CONTAINERS_STORAGE_CONF", configuration).env("STORAGE_DRIVER", "vfs");
 }
 

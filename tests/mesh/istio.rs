@@ -71,11 +71,24 @@ impl Istiod {
             .map(|tag| json!({"tag_name": tag, "regex": format!("({}=\\.=(.*?);\\.;)", tag.as_str().unwrap())}))
             .collect();
         // Of Istio's own, those that may take a part of any name. (istio/istio: tools/packaging/common/envoy_bootstrap.json)
-        let own = [("cache", "(cache\\.(.+?)\\.)"), ("component", "(component\\.(.+?)\\.)"), ("tag", "(tag\\.(.+?);\\.)"), ("wasm_filter", "(wasm_filter\\.(.+?)\\.)")];
+        let own = [
+            ("cache", "(cache\\.(.+?)\\.)"),
+            ("component", "(component\\.(.+?)\\.)"),
+            ("tag", "(tag\\.(.+?);\\.)"),
+            ("wasm_filter", "(wasm_filter\\.(.+?)\\.)"),
+        ];
         let own = own.iter().map(|(name, regex)| json!({"tag_name": name, "regex": regex}));
         let tags: Vec<Value> = own.chain(tags).collect();
         // What Istio lets through if nobody says more (pkg/bootstrap/config.go), and what these tests look at.
-        let prefixes = ["cluster_manager", "listener_manager", "server", "cluster.xds-grpc", "wasm", "listener.", "extension_config_discovery"];
+        let prefixes = [
+            "cluster_manager",
+            "listener_manager",
+            "server",
+            "cluster.xds-grpc",
+            "wasm",
+            "listener.",
+            "extension_config_discovery",
+        ];
         let patterns: Vec<Value> = prefixes.iter().map(|prefix| json!({"prefix": prefix})).collect();
         let source = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
         let port: u16 = self.port.parse().unwrap();
@@ -151,7 +164,9 @@ fn reloads(envoy: &Envoy) -> u64 {
 
 #[test]
 fn a_plugin_as_istio_delivers_it_admits_the_quota_and_denies_the_next_with_its_labels() {
-    for (file, name) in [("istio/ingress-gateway.yaml", "istio-ingress.allowance"), ("istio/sidecar.yaml", "shop.allowance")] {
+    for (file, name) in
+        [("istio/ingress-gateway.yaml", "istio-ingress.allowance"), ("istio/sidecar.yaml", "shop.allowance")]
+    {
         let plugin = value(file);
         for program in envoys() {
             let mut istiod = Istiod::start();
@@ -163,7 +178,11 @@ fn a_plugin_as_istio_delivers_it_admits_the_quota_and_denies_the_next_with_its_l
             assert_eq!(config["name"], name);
             assert_eq!(config["failure_policy"], "FAIL_RELOAD");
             let vm = &config["vm_config"];
-            assert_eq!((&vm["vm_id"], &vm["environment_variables"]["key_values"]), (&Value::Null, &Value::Null), "{vm}");
+            assert_eq!(
+                (&vm["vm_id"], &vm["environment_variables"]["key_values"]),
+                (&Value::Null, &Value::Null),
+                "{vm}"
+            );
             assert_eq!(config["configuration"]["@type"], "type.googleapis.com/google.protobuf.StringValue");
             let given: Value = serde_json::from_str(config["configuration"]["value"].as_str().unwrap()).unwrap();
             assert_eq!(given, plugin["spec"]["pluginConfig"]);
@@ -175,8 +194,14 @@ fn a_plugin_as_istio_delivers_it_admits_the_quota_and_denies_the_next_with_its_l
             // The labels that values.yaml makes, through Istio's matcher and beside its own tags.
             let denied = [("decision", "denied"), ("plan", "trial"), ("limit", "1h")];
             assert_eq!(envoy.metric("allowance_requests_total", &denied), 3);
-            assert_eq!(decisions(&envoy), counted(&[("allowed", 4), ("denied", 3), ("exempt", 1), ("unauthorized", 1)]));
-            assert_eq!(envoy.metric("allowance_consumer_requests_total", &[("consumer", "acme"), ("decision", "allowed")]), 1);
+            assert_eq!(
+                decisions(&envoy),
+                counted(&[("allowed", 4), ("denied", 3), ("exempt", 1), ("unauthorized", 1)])
+            );
+            assert_eq!(
+                envoy.metric("allowance_consumer_requests_total", &[("consumer", "acme"), ("decision", "allowed")]),
+                1
+            );
         }
     }
 }
@@ -188,7 +213,8 @@ fn other_plugins_in_the_same_shared_data_change_no_count() {
     for program in envoys() {
         let folder = scratch("neighbours");
         let (own, other) = (module(), writer_module(&folder));
-        let modules = [(url(&plugin), own.as_path()), ("oci://registry.example.com/writer:1".to_owned(), other.as_path())];
+        let modules =
+            [(url(&plugin), own.as_path()), ("oci://registry.example.com/writer:1".to_owned(), other.as_path())];
         let modules: Vec<(&str, &Path)> = modules.iter().map(|(url, file)| (url.as_str(), *file)).collect();
         let mut istiod = Istiod::start();
         istiod.send(&[&after, &plugin, &before], &modules);
@@ -203,11 +229,17 @@ fn other_plugins_in_the_same_shared_data_change_no_count() {
             istiod.apply(&neighbours, &modules).unwrap();
             wait_for(&envoy, "demo", "it answers", |response| response.status == 429);
         }
-        // The same plugin twice, in other words two with one module, one configuration and one namespace, charge the same records.
+        // Two of the filter with one namespace charge the same records: a new key is denied at once, since its only request was charged
+        // by the first when the second asks. With a namespace of its own each counts for itself.
         let mut twin = plugin.clone();
-        twin["metadata"]["name"] = json!("twin.allowance");
+        twin["metadata"]["name"] = json!("twin");
         istiod.apply(&[&plugin, &twin], &modules).unwrap();
-        wait_for(&envoy, "demo", "it answers", |response| response.status == 429);
+        let mut keys = (0..).map(|key| format!("key-{key}"));
+        let mut fresh = || envoy.get("/", &[("x-api-key", &keys.next().unwrap())]).status;
+        wait_for(&envoy, "demo", "both are there", |_| fresh() == 429);
+        twin["spec"]["pluginConfig"]["namespace"] = json!("twin");
+        istiod.apply(&[&plugin, &twin], &modules).unwrap();
+        wait_for(&envoy, "demo", "each counts for itself", |_| fresh() == 200);
         fs::remove_dir_all(folder).unwrap();
     }
 }
@@ -237,28 +269,30 @@ fn a_plugin_comes_changes_and_goes_under_traffic_without_a_failed_request() {
         let envoy = istiod.proxy().envoy(program).start();
         assert_eq!(istiod.answer(), Ok(()));
         let responses = Traffic::during(&envoy, CLIENTS, |traffic| {
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
             istiod.apply(&[&plugin], &modules).unwrap();
             wait_for(&envoy, "probe", "the filter is there", |response| response.status == 429);
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
             istiod.apply(&[&more], &modules).unwrap();
             let policy = format!(";q={};", trial() + 1);
-            wait_for(&envoy, "probe", "it changed", |r| r.header("ratelimit-policy").is_some_and(|field| field.contains(&policy)));
-            traffic.go_on_for(50);
+            wait_for(&envoy, "probe", "it changed", |r| {
+                r.header("ratelimit-policy").is_some_and(|field| field.contains(&policy))
+            });
+            traffic.go_on_for(25);
             // A mistake is refused, and what was there goes on.
             assert!(istiod.apply(&[&wrong], &modules).unwrap_err().contains("allowance"));
             envoy.wait_for_log("configuration refused: plans.trial.limits[0].requests");
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
             let before = reloads(&envoy);
             istiod.apply(&[&upgraded], &modules).unwrap();
             while reloads(&envoy) == before {
                 traffic.go_on_for(10);
             }
             assert!(discovered(&envoy).to_string().contains("newer.wasm"));
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
             istiod.apply(&[], &modules).unwrap();
             wait_for(&envoy, "probe", "the filter is gone", |response| !counted(response));
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
         });
         let failed = |response: &&Response| ![200, 429].contains(&response.status);
         assert_eq!(responses.iter().find(failed), None);
@@ -276,7 +310,8 @@ fn a_plugin_is_switched_off_by_a_rule_and_new_connections_do_not_see_it_go() {
     const CLIENTS: usize = 4;
     let plugin = value("istio/ingress-gateway.yaml");
     let mut passing = plugin.clone();
-    passing["spec"]["pluginConfig"]["rules"] = json!([{"name": "off", "match": {"path": {"prefix": "/"}}, "exempt": true}]);
+    passing["spec"]["pluginConfig"]["rules"] =
+        json!([{"name": "off", "match": {"path": {"prefix": "/"}}, "exempt": true}]);
     let stays = writer("stays", "AUTHN");
     let folder = scratch("beside");
     let (own, other) = (module(), writer_module(&folder));
@@ -289,16 +324,18 @@ fn a_plugin_is_switched_off_by_a_rule_and_new_connections_do_not_see_it_go() {
         assert_eq!(istiod.answer(), Ok(()));
         let there = |response: &Response| response.header("ratelimit-policy").is_some();
         let responses = Traffic::during(&envoy, CLIENTS, |traffic| {
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
             // Switched off by a rule: it stays, and lets everything pass.
             istiod.apply(&[&passing, &stays], &modules).unwrap();
             wait_for(&envoy, "probe", "it lets everything pass", |response| !there(response));
-            traffic.go_on_for(50);
+            traffic.go_on_for(25);
         });
         assert_eq!(responses.iter().find(|response| ![200, 429].contains(&response.status)), None);
         assert!(count(&responses, |response| !there(response)) >= 50);
         istiod.apply(&[&stays], &modules).unwrap();
-        wait_for(&envoy, "probe", "it is gone", |_| !envoy.admin_get("/config_dump?resource=ecds_filters").contains(".allowance"));
+        wait_for(&envoy, "probe", "it is gone", |_| {
+            !envoy.admin_get("/config_dump?resource=ecds_filters").contains(".allowance")
+        });
         for _ in 0..50 {
             assert_eq!(envoy.get("/", &[("x-api-key", "probe")]).status, 200);
         }
@@ -345,8 +382,12 @@ fn the_envoy_filter_as_istio_applies_it_admits_the_quota_and_denies_the_next_but
     fs::write(&file, json!({"resources": [extension]}).to_string()).unwrap();
     let source = &mut filter["config_discovery"]["config_source"];
     assert_eq!((&source["ads"], &source["initial_fetch_timeout"]), (&json!({}), &json!("0s")));
-    *source = json!({"path_config_source": {"path": file}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
-    let name = patches.iter().find_map(|patch| patch["match"]["routeConfiguration"]["vhost"]["route"]["name"].as_str()).unwrap();
+    *source =
+        json!({"path_config_source": {"path": file}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
+    let name = patches
+        .iter()
+        .find_map(|patch| patch["match"]["routeConfiguration"]["vhost"]["route"]["name"].as_str())
+        .unwrap();
     let answer = json!({"status": 200, "body": {"inline_string": "upstream\n"}});
     let mut public = json!({"name": name, "match": {"prefix": "/public"}, "direct_response": answer});
     public.as_object_mut().unwrap().extend(route.as_object().unwrap().clone());

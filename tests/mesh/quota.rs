@@ -9,7 +9,10 @@ fn configurations(document: &Value) -> Vec<Value> {
     match document {
         Value::Array(items) => items.iter().flat_map(configurations).collect(),
         Value::Object(fields) => {
-            let own = ["pluginConfig", "config"].iter().filter_map(|name| fields.get(*name)).filter(|v| v.get("plans").is_some());
+            let own = ["pluginConfig", "config"]
+                .iter()
+                .filter_map(|name| fields.get(*name))
+                .filter(|v| v.get("plans").is_some());
             let of_envoy = fields.get("configuration").and_then(|any| any.get("value"));
             let mut found: Vec<Value> = own.chain(of_envoy).cloned().collect();
             found.extend(fields.values().flat_map(configurations));
@@ -71,7 +74,13 @@ fn the_source_stands_in_every_manifest_with_its_comments() {
     let (_, lines) = source.split_once("\n\n").unwrap();
     assert!(parse(lines).is_ok());
     let lines: Vec<&str> = lines.lines().collect();
-    for file in ["istio/ingress-gateway.yaml", "istio/sidecar.yaml", "istio/envoyfilter.yaml", "gateway/policy.yaml", "attach/remote.yaml"] {
+    for file in [
+        "istio/ingress-gateway.yaml",
+        "istio/sidecar.yaml",
+        "istio/envoyfilter.yaml",
+        "gateway/policy.yaml",
+        "attach/remote.yaml",
+    ] {
         let text = text(file);
         let there: Vec<&str> = text.lines().map(str::trim_start).collect();
         let trimmed: Vec<&str> = lines.iter().map(|line| line.trim_start()).collect();

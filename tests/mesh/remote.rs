@@ -2,8 +2,8 @@
 
 use crate::files::{assert_trial, bootstrap, envoys, module};
 use crate::server::{Server, free_port};
-use crate::support::envoy::Envoy;
-use crate::support::http::{Connection, TIMEOUT};
+use crate::support::envoy::{Envoy, PATIENCE};
+use crate::support::http::Connection;
 use sha2::{Digest, Sha256};
 use std::net::TcpStream;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn spawn(program: &Path, port: u16, hash: &str) -> (Envoy, u16) {
 }
 
 fn wait(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));
