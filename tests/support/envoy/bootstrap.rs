@@ -52,6 +52,7 @@ pub struct Builder {
     access_log: Option<String>,
     bootstrap: Option<String>,
     program: Option<PathBuf>,
+    options: Vec<String>,
 }
 
 impl Builder {
@@ -83,6 +84,7 @@ impl Builder {
             access_log: None,
             bootstrap: None,
             program: None,
+            options: Vec::new(),
         }
     }
 
@@ -185,6 +187,12 @@ impl Builder {
         self
     }
 
+    /// More options of the command line.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
     pub(super) fn program(&self) -> PathBuf {
         self.program.clone().unwrap_or_else(|| from_environment("ENVOY").into())
     }
@@ -209,7 +217,7 @@ impl Builder {
         let levels = format!("main:warning,{}", self.log_levels);
         let arguments =
             ["--concurrency", &concurrency, "--component-log-level", &levels, "--file-flush-interval-msec", "10"];
-        arguments.map(str::to_owned).to_vec()
+        arguments.iter().map(|argument| (*argument).to_owned()).chain(self.options.iter().cloned()).collect()
     }
 
     pub(super) fn bootstrap_text(&self, dir: &Path) -> String {
