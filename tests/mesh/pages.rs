@@ -39,7 +39,12 @@ fn workspace(name: &str, replaced: &[(String, String)]) -> PathBuf {
         symlink(root().join(entry), folder.join(entry)).unwrap();
     }
     fs::create_dir_all(folder.join("target/log")).unwrap();
-    symlink(module(), folder.join("target/allowance.wasm")).unwrap();
+    // All that was built, whatever there are images of.
+    for built in fs::read_dir(module().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()) {
+        if built.extension().is_some_and(|extension| extension == "wasm") {
+            symlink(&built, folder.join("target").join(built.file_name().unwrap())).unwrap();
+        }
+    }
     fn copy(from: &Path, to: &Path, replaced: &[(String, String)]) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
