@@ -62,13 +62,14 @@ check: ## Check formatting, lints and documentation
 	@CARGO="$(CARGO)" .make/need.sh cargo linker rustfmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	$(CARGO) clippy --locked --all-targets --features llm -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --features llm
 
 test: build $(CRASHING) ## Run all tests, those in a real Envoy included
-	@$(PARTS) && $(CARGO) test --locked --no-fail-fast
+	@$(PARTS) && $(CARGO) test --locked --no-fail-fast --features llm
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --test e2e --test clients --test flood --test mesh
+	@$(PARTS) && $(CARGO) test --locked --features llm --test e2e --test clients --test flood --test mesh
 
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)

@@ -168,7 +168,7 @@ pub fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Limit)>, key: Optio
             let _ = write!(field, ";w={window}");
         }
         if limit.unit.tokens().is_some() {
-            let _ = write!(field, ";allowance-unit=\"{}\"", limit.unit.counted());
+            let _ = write!(field, ";allowance-unit=\"{}\"", limit.unit.counted().replace(' ', "-"));
         }
         partition(&mut field, key);
     }

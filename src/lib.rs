@@ -32,6 +32,8 @@
 //! * Exact by the stated [rule](counter), from the first request, on any number of workers of one Envoy: the first write creates
 //!   exclusively, every other one replaces what was read.
 //! * All limits of a caller are decided and charged in one swap. A denial charges nothing.
+//! * Tokens are [reserved](reservation) in that swap and settled by what the response took: concurrent calls exceed a limit by no more than what
+//!   they took beyond their bounds, and every reservation ends once.
 //! * Counts survive configuration changes: what is left is the new maximum minus what was used.
 //! * `retry-after` is exact: then the request passes, a second earlier it does not, if no other comes in between.
 //! * Memory is bounded: whoever is evicted from the table and returns is counted at least as used as before.

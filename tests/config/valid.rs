@@ -293,6 +293,29 @@ mod llm {
         );
     }
 
+    /// The other module would refuse them, so they are told apart there.
+    #[test]
+    fn what_the_readme_and_the_sample_show_about_tokens_is_valid() {
+        let readme = include_str!("../../README.md");
+        let blocks: Vec<_> =
+            readme.split("```yaml llm\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!blocks.is_empty());
+        for block in blocks {
+            assert!(parse(&document(block)).counts_tokens(), "{block}");
+        }
+        let (mut sample, mut bodies) = (String::new(), false);
+        for line in include_str!("../../envoy/allowance.yaml").lines() {
+            bodies |= line.starts_with("# llm:");
+            let shown = bodies || line.contains("# - {tokens:") || line.contains("# - {name: large");
+            let line = if shown { line.replacen("# ", "", 1) } else { line.to_owned() };
+            sample += &(line + "\n");
+        }
+        let config = parse(&document(&sample));
+        assert!(config.counts_tokens() && config.rules.iter().any(|rule| rule.matcher.model.is_some()));
+        let said = Llm { model_header: config.llm.model_header.clone(), ..Llm::default() };
+        assert_eq!(config.llm, said, "the defaults, and a header");
+    }
+
     #[test]
     fn what_is_left_out_about_bodies_has_its_default() {
         for text in [include_str!("llm/valid/defaults.yaml"), "plans: {free: {limits: [{tokens: 200000, per: 1m}]}}"] {

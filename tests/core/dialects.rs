@@ -24,14 +24,14 @@ failure_mode: deny
 ";
 
 /// A request to one API: its path, more of its headers, and what has to be said in the configuration for it to be recognized.
-struct Api {
-    name: &'static str,
-    path: &'static str,
-    headers: &'static [(&'static str, &'static str)],
-    configuration: &'static str,
+pub(crate) struct Api {
+    pub(crate) name: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+    pub(crate) configuration: &'static str,
 }
 
-const APIS: [Api; 11] = [
+pub(crate) const APIS: [Api; 11] = [
     Api { name: "openai", path: "/v1/chat/completions", headers: &[], configuration: "" },
     Api {
         name: "azure",
@@ -131,7 +131,7 @@ impl Api {
     }
 }
 
-fn printed(reply: &Reply) -> String {
+pub(crate) fn printed(reply: &Reply) -> String {
     let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, reply.details);
     for (name, value) in &reply.headers {
         writeln!(text, "{name}: {value}").unwrap();
@@ -209,7 +209,8 @@ fn jitter_makes_waits_longer_by_at_most_its_fraction_and_different_for_different
 }
 
 /// An upstream's response.
-struct Upstream(BTreeMap<&'static str, &'static str>);
+#[derive(Default)]
+pub(crate) struct Upstream(BTreeMap<&'static str, &'static str>);
 
 impl Response for Upstream {
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
@@ -231,7 +232,7 @@ fn told(passed: &Passed, upstream: &[(&'static str, &'static str)]) -> Vec<(&'st
     groups.into_iter().flat_map(|group| group.fields).collect()
 }
 
-fn owned(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
+pub(crate) fn owned(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
     fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 

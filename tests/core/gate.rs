@@ -91,6 +91,18 @@ impl Proxy {
         (0..of).filter(|_| self.ask(gate, key, path).0 == 200).count()
     }
 
+    /// Names that were defined with this in them, and what was counted, in order.
+    #[cfg(feature = "llm")]
+    pub(crate) fn metrics(&self, name: &str) -> Vec<(String, i64)> {
+        let values = self.values.borrow();
+        values.iter().filter(|(known, _)| known.contains(name)).map(|(known, value)| (known.clone(), *value)).collect()
+    }
+
+    #[cfg(feature = "llm")]
+    pub(crate) fn defined(&self, name: &str) -> Vec<String> {
+        self.names.borrow().iter().filter(|known| known.contains(name)).cloned().collect()
+    }
+
     fn metric(&self, name: &str) -> i64 {
         self.values.borrow().iter().filter(|(known, _)| known.contains(name)).map(|(_, value)| value).sum()
     }

@@ -17,7 +17,11 @@ mod keys;
 mod leases;
 mod ledger;
 mod records;
+#[cfg(feature = "llm")]
+mod settling;
 mod strategies;
 mod table;
+#[cfg(feature = "llm")]
+mod telling;
 #[cfg(feature = "llm")]
 mod tokens;

@@ -20,6 +20,7 @@ mod leases;
 mod memory;
 mod races;
 mod secrets;
+mod tokens;
 
 use std::sync::{Arc, LazyLock};
 use support::proxy::{Instance, Module, Options, SharedData};

@@ -1,0 +1,158 @@
+//! What is told of limits in tokens: refusals in every dialect, byte by byte in `telling/`, and the fields of allowed responses.
+
+use crate::dialects::{APIS, Api, Upstream, owned, printed};
+use crate::gate::Proxy;
+use crate::settling::World;
+use crate::tokens::bounded;
+use allowance::cost::Cost;
+use allowance::decision::Decision;
+use allowance::dialect::Asked;
+use allowance::gate::Action;
+use allowance::headers::Style;
+use allowance::ledger::Mode;
+use allowance::refusal::Exceeded;
+use allowance::reply::{Form, Reply};
+use allowance::request::Headers;
+use allowance::rule::Charging;
+use std::fmt::Write;
+use std::path::Path;
+
+const CONFIGURATION: &str = "
+unlisted: {plan: free}
+plans:
+  free:
+    limits:
+      - {requests: 10, per: 1m}
+      - {tokens: 1000, per: 1m, algorithm: token_bucket}
+      - {tokens: 400, per: 1m, count: input, algorithm: token_bucket}
+      - {tokens: 800, per: 1m, count: output, algorithm: token_bucket}
+";
+
+/// The refusal of a request after another that reserved its bound.
+fn refused(api: &Api, denial: &str, first: (u64, u64), second: (u64, u64)) -> Reply {
+    let denial = match (api.configuration, denial) {
+        ("", denial) => denial.to_owned(),
+        (own, "{}") => own.to_owned(),
+        (own, denial) => format!("{}, {}", own.trim_end_matches('}'), denial.trim_start_matches('{')),
+    };
+    let world = World::new(&format!("{CONFIGURATION}\ndenial: {denial}\n"));
+    let (account, _) = world.accounts(Some(42), &Charging::default());
+    world.reserve(&account, &bounded(first.0, first.1)).unwrap();
+    let cost = bounded(second.0, second.1);
+    let outcome = world.ledger.decide(&world.host, &account, &cost, world.now(), Mode::Charge).unwrap();
+    let Decision::Denied { standing, wait } = outcome.decision else { panic!("allowed") };
+    let mut headers = vec![(":path", api.path), ("x-request-id", "0b1c-2")];
+    headers.extend(api.headers);
+    let headers = Headers::decode(Headers::encode(&headers)).unwrap();
+    let asked = Asked::new(&headers);
+    let form = Form { dialect: world.config.denial.format.dialect(&asked), asked: &asked };
+    let exceeded = Exceeded {
+        denial: &world.config.denial,
+        terms: &account.terms,
+        standing,
+        others: &outcome.others,
+        cost: account.terms.limits[standing.limit].demand(&cost).needed,
+        wait,
+        caller: "key:0123456789ab",
+    };
+    let style =
+        Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition: None, now: world.now() };
+    Reply::denial(&exceeded, form, &style).unwrap()
+}
+
+#[test]
+fn every_refusal_for_tokens_is_what_its_fixture_says_byte_by_byte() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/core/telling");
+    let mut wrong = Vec::new();
+    for api in &APIS {
+        let mut text = String::new();
+        for (name, denial, first, second) in [
+            ("denied", "{}", (300, 600), (0, 200)),
+            ("denied for input", "{}", (350, 0), (100, 0)),
+            ("denied for output", "{}", (0, 700), (0, 130)),
+            ("denied, with a sentence of the operator's", "{message: Too much}", (300, 600), (0, 200)),
+            ("denied, exposing nothing", "{expose: false}", (300, 600), (0, 200)),
+            ("denied, by template", "{template: '{limit}: {max} {unit}/{per}, {retry_after} s'}", (300, 600), (0, 200)),
+            ("too large", "{}", (0, 0), (1, 801)),
+        ] {
+            writeln!(text, "### {name}\n{}", printed(&refused(api, denial, first, second))).unwrap();
+        }
+        let file = folder.join(format!("{}.http", api.name));
+        // For whoever changes a dialect on purpose; the diff is then read.
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&file, &text).unwrap();
+        }
+        if std::fs::read_to_string(&file).unwrap_or_default() != text {
+            wrong.push((api.name, text));
+        }
+    }
+    assert!(wrong.is_empty(), "run the tests with BLESS=1 and read the diff: {wrong:#?}");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), APIS.len(), "a fixture that nobody reads");
+}
+
+#[test]
+fn allowed_responses_say_in_the_providers_fields_what_is_left_of_every_unit() {
+    let fields = |headers: &str, path: &str| {
+        let rule = "rules: [{name: m, match: {path: {prefix: /mistral}}, format: mistral}]";
+        let proxy = Proxy::new();
+        let gate = proxy.gate(&format!("{CONFIGURATION}\n{rule}\nheaders: {headers}\n"));
+        let Action::Pass(passed) = proxy.decide(&gate, &[(":path", path), ("x-api-key", "k")]) else {
+            panic!("denied")
+        };
+        passed.fields(&Upstream::default())
+    };
+    let openai = |reset: &'static str| {
+        [
+            ("x-ratelimit-limit-requests", "10"),
+            ("x-ratelimit-remaining-requests", "9"),
+            ("x-ratelimit-reset-requests", if reset == "0s" { "1m0.001s" } else { "61" }),
+            ("x-ratelimit-limit-tokens", "1000"),
+            ("x-ratelimit-remaining-tokens", "1000"),
+            ("x-ratelimit-reset-tokens", reset),
+        ]
+    };
+    let at = "2027-01-15T08:00:00Z";
+    let anthropic = [
+        ("anthropic-ratelimit-requests-limit", "10"),
+        ("anthropic-ratelimit-requests-remaining", "9"),
+        ("anthropic-ratelimit-requests-reset", "2027-01-15T08:01:01Z"),
+        ("anthropic-ratelimit-tokens-limit", "1000"),
+        ("anthropic-ratelimit-tokens-remaining", "1000"),
+        ("anthropic-ratelimit-tokens-reset", at),
+        ("anthropic-ratelimit-input-tokens-limit", "400"),
+        ("anthropic-ratelimit-input-tokens-remaining", "400"),
+        ("anthropic-ratelimit-input-tokens-reset", at),
+        ("anthropic-ratelimit-output-tokens-limit", "800"),
+        ("anthropic-ratelimit-output-tokens-remaining", "800"),
+        ("anthropic-ratelimit-output-tokens-reset", at),
+    ];
+    let mistral = [
+        ("x-ratelimit-limit-req-minute", "10"),
+        ("x-ratelimit-remaining-req-minute", "9"),
+        ("x-ratelimit-limit-tokens-minute", "1000"),
+        ("x-ratelimit-remaining-tokens-minute", "1000"),
+    ];
+    assert_eq!(fields("[provider]", "/v1/chat/completions"), owned(&openai("0s")));
+    assert_eq!(fields("[provider]", "/openai/v1/responses"), owned(&openai("0")));
+    assert_eq!(fields("[provider]", "/v1/messages"), owned(&anthropic));
+    assert_eq!(fields("[provider]", "/mistral/v1/chat/completions"), owned(&mistral));
+    assert_eq!(fields("[provider]", "/orders"), []);
+    // No unit is registered for tokens: a parameter of our own names it.
+    let policy = [
+        r#""1m";q=10;w=60"#,
+        r#""tokens-1m";q=1000;w=60;allowance-unit="tokens""#,
+        r#""input-tokens-1m";q=400;w=60;allowance-unit="input-tokens""#,
+        r#""output-tokens-1m";q=800;w=60;allowance-unit="output-tokens""#,
+    ];
+    let told = fields("[ratelimit]", "/v1/chat/completions");
+    assert_eq!(told[0], ("ratelimit-policy", policy.join(", ")));
+}
+
+/// Without a bound, a request needs one token of what is left.
+#[test]
+fn who_has_no_tokens_left_is_told_so_also_where_nothing_is_known_of_the_request() {
+    let world = World::new(CONFIGURATION);
+    let (account, _) = world.accounts(Some(42), &Charging::default());
+    world.reserve(&account, &bounded(400, 600)).unwrap();
+    assert!(world.reserve(&account, &Cost::requests(1)).is_none());
+}
