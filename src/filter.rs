@@ -5,6 +5,7 @@ mod bodies;
 
 use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
+use crate::headers::Beside;
 use crate::host::Proxy;
 use crate::reply::Reply;
 use proxy_wasm::hostcalls;
@@ -190,9 +191,15 @@ impl HttpContext for Request {
             self.passed = passed;
         }
         // Also called for the filter's own replies, which have nothing to add.
-        for (name, value) in self.passed.fields(&Proxy) {
-            if let Err(error) = Proxy.set_response_header(name, &value) {
-                log::debug!("response without {name}: {error}");
+        for group in self.passed.told(&Proxy) {
+            for (name, value) in group.fields {
+                let put = match group.beside {
+                    Beside::Together => Proxy.add_response_header(name, &value),
+                    Beside::Either { .. } => Proxy.set_response_header(name, &value),
+                };
+                if let Err(error) = put {
+                    log::debug!("response without {name}: {error}");
+                }
             }
         }
         Action::Continue

@@ -7,7 +7,7 @@ use crate::config::{Config, FailureMode};
 use crate::cost::{Cost, Estimate};
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
-use crate::headers::{Field, Style};
+use crate::headers::{Group, Style};
 use crate::ledger::{Account, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome as Charged};
 use crate::memo::Memo;
@@ -549,14 +549,14 @@ impl Gate {
 // === impl Passed ===
 
 impl Passed {
-    /// The header fields to set on the response, in place of any of the same name.
+    /// The groups of header fields to put on the response.
     #[must_use]
-    pub fn fields(&self, response: &impl Response) -> Vec<Field> {
+    pub fn told(&self, response: &impl Response) -> Vec<Group> {
         let Some(Told { terms, standing, others, style }) = &self.told else {
             return Vec::new();
         };
-        let groups = terms.fields(style, standing, others).into_iter();
-        let ours = groups.filter(|group| group.replaces(|name| response.response_header(name)));
-        ours.flat_map(|group| group.fields).collect()
+        let mut groups = terms.fields(style, standing, others);
+        groups.retain(|group| group.is_told(|name| response.response_header(name)));
+        groups
     }
 }

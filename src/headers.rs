@@ -3,8 +3,9 @@
 //!
 //! Names of limits need no escaping: what a limit may be called is a valid structured-field string as it stands.
 //!
-//! An upstream may say what is left there in the same fields. Ours take the place of its own where they are stricter, and are left out otherwise:
-//! no field comes twice, and none tells the client that it may have more than the upstream gives (the draft's rule for intermediaries).
+//! An upstream may say what is left there in the same fields. `RateLimit` and its policy are lists: ours are added as further members, and what
+//! the upstream says stays. Of the others, which hold one number, ours take the place of its own where they are stricter, and are left out
+//! otherwise: none comes twice. Nothing tells the client that it may have more than the upstream gives (the draft's rule for intermediaries).
 
 use crate::base64::{Padding, encode};
 use crate::plan::{Algorithm, Limit};
@@ -58,17 +59,27 @@ pub struct Left<'a> {
     pub now: Timestamp,
 }
 
-/// Fields that say one thing together: all of them are ours, or all are the upstream's.
+/// Fields that say one thing together.
 #[derive(Clone, Debug)]
 pub struct Group {
     /// They.
     pub fields: Vec<Field>,
-    /// The field in which the upstream would say what is left there.
-    pub told_in: &'static str,
-    /// Units left here.
-    pub remaining: u64,
-    /// Reads what is left there; `None` for what cannot be understood.
-    pub read: fn(&[u8]) -> Option<u64>,
+    /// Where an upstream says the same.
+    pub beside: Beside,
+}
+
+/// What becomes of fields that an upstream has sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Beside {
+    /// They are lists, and ours are further members (RFC 9110 §5.3).
+    Together,
+    /// All of them are ours, or all are the upstream's.
+    Either {
+        /// The field in which the upstream would say what is left there.
+        told_in: &'static str,
+        /// Units left here.
+        remaining: u64,
+    },
 }
 
 // === impl Families ===
@@ -94,7 +105,7 @@ impl Style {
             let mut standing = format!("\"{name}\";r={remaining};t={seconds}");
             partition(&mut standing, self.partition);
             let fields = vec![("ratelimit-policy", policy()), ("ratelimit", standing)];
-            groups.push(Group { fields, told_in: "ratelimit", remaining, read: least });
+            groups.push(Group { fields, beside: Beside::Together });
         }
         if self.x_ratelimit {
             let fields = vec![
@@ -102,7 +113,7 @@ impl Style {
                 ("x-ratelimit-remaining", remaining.to_string()),
                 ("x-ratelimit-reset", seconds.to_string()),
             ];
-            groups.push(Group { fields, told_in: "x-ratelimit-remaining", remaining, read: count });
+            groups.push(Group { fields, beside: Beside::Either { told_in: "x-ratelimit-remaining", remaining } });
         }
         groups.extend(self.provider.and_then(|provider| provider(left)));
         groups
@@ -112,16 +123,26 @@ impl Style {
 // === impl Group ===
 
 impl Group {
-    /// Whether it takes the place of what the upstream says; `theirs` tells that of one field. Where the upstream has none of the fields, and
-    /// where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields without the one that counts,
-    /// or a response that cannot be asked.
+    /// Whether both are the same fields.
     #[must_use]
-    pub fn replaces<E>(&self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) -> bool {
-        match theirs(self.told_in) {
+    pub fn is_like(&self, other: &Self) -> bool {
+        let (ours, others) = (self.fields.iter().map(|(name, _)| name), other.fields.iter().map(|(name, _)| name));
+        ours.eq(others)
+    }
+
+    /// Whether it is told; `theirs` tells what the upstream says in one field. Fields of one number are where the upstream has none of them, and
+    /// where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields without the one that
+    /// counts, or a response that cannot be asked.
+    #[must_use]
+    pub fn is_told<E>(&self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) -> bool {
+        let Beside::Either { told_in, remaining } = self.beside else {
+            return true;
+        };
+        match theirs(told_in) {
             // What cannot be understood is to be ignored, also by the client.
-            Ok(Some(left)) => (self.read)(&left).is_none_or(|theirs| self.remaining < theirs),
+            Ok(Some(left)) => count(&left).is_none_or(|theirs| remaining < theirs),
             Ok(None) => {
-                let mut others = self.fields.iter().filter(|(name, _)| *name != self.told_in);
+                let mut others = self.fields.iter().filter(|(name, _)| *name != told_in);
                 others.all(|(name, _)| matches!(theirs(name), Ok(None)))
             }
             Err(_) => false,
@@ -169,46 +190,12 @@ pub fn count(value: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok().filter(|_| plain)?.parse().ok()
 }
 
-/// The smallest `r` in a `RateLimit` field. A list that is none has none: RFC 9651 would have all of it ignored.
-fn least(value: &[u8]) -> Option<u64> {
-    let mut least: Option<u64> = None;
-    // The names may have commas and semicolons in them.
-    let mut quoted = false;
-    let mut escaped = false;
-    let items = value.split(|byte| {
-        let toggles = *byte == b'"' && !escaped;
-        escaped = quoted && *byte == b'\\' && !escaped;
-        quoted ^= toggles;
-        !quoted && b",;".contains(byte)
-    });
-    for part in items {
-        if let Some(number) = part.trim_ascii().strip_prefix(b"r=") {
-            let number = count(number)?;
-            least = Some(least.map_or(number, |least| least.min(number)));
-        }
-    }
-    least
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_an_upstream_says_is_left_is_read() {
-        for (value, left) in [
-            (r#""a";r=5;t=10"#, Some(5)),
-            (r#""a";r=5;t=10, "b"; t=1; r=3;pk=:AA==:"#, Some(3)),
-            (r#""a;r=1";r=5"#, Some(5)),
-            (r#""a\";r=1";r=5"#, Some(5)),
-            (r#""a\\";r=4"#, Some(4)),
-            (r#""a""#, None),
-            (r#""a";r=-1"#, None),
-            (r#""a";r=x"#, None),
-            ("", None),
-        ] {
-            assert_eq!(least(value.as_bytes()), left, "{value}");
-        }
         for (value, left) in [("10", Some(10)), (" 10, 100;w=60", Some(10)), ("-1", None), ("x", None), ("", None)] {
             assert_eq!(count(value.as_bytes()), left, "{value}");
         }

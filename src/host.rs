@@ -45,6 +45,11 @@ impl Proxy {
         raw::replace_header(RESPONSE_HEADERS, name, value)
     }
 
+    /// Adds a header to the response that is passing, beside any of its name.
+    pub(crate) fn add_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::add_header(RESPONSE_HEADERS, name, value)
+    }
+
     /// Leaves text for access logs and later filters: filter state `wasm.<name>`.
     pub(crate) fn note(self, name: &str, text: &str) -> Result<(), HostError> {
         raw::set_property(name, text.as_bytes())
@@ -210,6 +215,13 @@ mod raw {
             value: *mut *mut u8,
             value_len: *mut usize,
         ) -> u32;
+        fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_len: usize,
+            value: *const u8,
+            value_len: usize,
+        ) -> u32;
         fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
@@ -310,6 +322,12 @@ mod raw {
         }
         check("get_header_map_value", status)?;
         Ok(Some(owned(value, len)))
+    }
+
+    pub(super) fn add_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {
+        // SAFETY: name and value are read during the call.
+        let status = unsafe { proxy_add_header_map_value(map, name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+        check("add_header_map_value", status)
     }
 
     pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), HostError> {

@@ -216,7 +216,7 @@ impl Terms {
         let mut groups = style.groups(&left, policy);
         for other in others {
             let group = style.provider.and_then(|provider| provider(&self.left(style, other)?));
-            groups.extend(group.filter(|group| groups.iter().all(|known| known.told_in != group.told_in)));
+            groups.extend(group.filter(|group| groups.iter().all(|known| !known.is_like(group))));
         }
         groups
     }

@@ -1,7 +1,7 @@
 //! Anthropic: the type of error tells, and times are instants.
 
 use super::{Asked, Dialect, Members, json_bytes};
-use crate::headers::{Field, Group, Left, count};
+use crate::headers::{Beside, Field, Group, Left};
 use crate::plan::Count;
 use crate::refusal::{Class, Facts};
 use serde::Serialize;
@@ -82,5 +82,5 @@ fn group(left: &Left<'_>) -> Group {
         (remaining, left.remaining.to_string()),
         (reset, left.now.after(left.reset).rfc3339()),
     ];
-    Group { fields, told_in: remaining, remaining: left.remaining, read: count }
+    Group { fields, beside: Beside::Either { told_in: remaining, remaining: left.remaining } }
 }

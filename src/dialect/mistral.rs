@@ -1,7 +1,7 @@
 //! Mistral: flat, and on OpenAI's paths, so that only a configuration can ask for it.
 
 use super::{Asked, Dialect, Members, json_bytes, never, no_fields};
-use crate::headers::{Group, Left, count};
+use crate::headers::{Beside, Group, Left};
 use crate::refusal::{Class, Facts};
 use serde::Serialize;
 
@@ -46,6 +46,6 @@ fn group(left: &Left<'_>) -> Option<Group> {
         Some(_) => ["x-ratelimit-limit-tokens-minute", "x-ratelimit-remaining-tokens-minute"],
     };
     let fields = vec![(limit, left.limit.capacity().to_string()), (remaining, left.remaining.to_string())];
-    let group = Group { fields, told_in: remaining, remaining: left.remaining, read: count };
+    let group = Group { fields, beside: Beside::Either { told_in: remaining, remaining: left.remaining } };
     (left.limit.window().seconds() == Some(60)).then_some(group)
 }

@@ -4,7 +4,7 @@
 //! `x-should-retry`), and people whom it tells to pay OpenAI would do so in vain.
 
 use super::{Asked, Dialect, Members, json_bytes};
-use crate::headers::{Field, Group, Left, count};
+use crate::headers::{Beside, Field, Group, Left};
 use crate::refusal::{Facts, Pause};
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ pub(super) fn group(left: &Left<'_>, reset: String) -> Group {
     };
     let fields =
         vec![(limit, left.limit.capacity().to_string()), (remaining, left.remaining.to_string()), (resets, reset)];
-    Group { fields, told_in: remaining, remaining: left.remaining, read: count }
+    Group { fields, beside: Beside::Either { told_in: remaining, remaining: left.remaining } }
 }
 
 /// A span as Go writes durations: `1s`, `6m0s`, `12ms`. Rounded up to milliseconds.

@@ -87,6 +87,7 @@ pub(crate) fn all() -> Vec<Variant> {
         },
         allowance("Allowance, one limit", "one", FILTER, &listed(&one, "[]")),
         allowance("Allowance, three limits", "three", FILTER, &listed(&three, "[]")),
+        allowance("Allowance, three limits, `lease: 50ms`", "leased", FILTER, &listed(&three, "[], lease: 50ms")),
         Variant {
             fields: vec!["ratelimit", "ratelimit-policy"],
             ..allowance(

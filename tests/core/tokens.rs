@@ -639,6 +639,32 @@ fn part_of_a_unit_is_kept_by_another_configuration_for_what_is_settled_late() {
     assert_eq!(reading(&record, &ours[0], later), (1, 0), "half of both");
 }
 
+/// The same in the table: the floor keeps it for whoever was evicted.
+#[test]
+fn part_of_a_unit_is_kept_by_the_floor_for_what_is_settled_late() {
+    let limits = [tokens("t", Algorithm::SlidingWindow, 100, "1m")];
+    let (rule, counters) = (|_| Some(limits[0].rule), [limits[0].id]);
+    let request = |set: &[u8], hash, now| {
+        let charge = Charge { hash, limits: &limits, cost: bounded(1, 0), counters: &counters };
+        let (set, outcome) = table::decide(set, 1, &charge, &rule, now);
+        (set.unwrap(), outcome.outcome.reservation)
+    };
+    let settled = |set: &[u8], reservation: &Reservation, now| {
+        let change = |record: &Record<'_>| limiter::settle(record, &limits, reservation, None, now);
+        table::change(set, 1, (1, &counters), &rule, now, change).0
+    };
+    let (set, one) = request(&[], 1, NOW);
+    let (set, other) = request(&set, 1, NOW);
+    let set = settled(&set, &one, NOW); // 1 used, and 1 reserved until a minute is over
+    let later = NOW.after(90 * SECOND);
+    let (set, _) = request(&set, 2, later); // evicts the first, of which nothing reads used or reserved any more
+    let set = settled(&set, &other, later);
+    let charge = Charge { hash: 1, limits: &limits, cost: bounded(99, 0), counters: &counters };
+    let decision = table::decide(&set, 1, &charge, &rule, later).1.outcome.decision;
+    let Decision::Allowed { tightest: Some(standing), .. } = decision else { panic!("{decision:?}") };
+    assert_eq!(standing.remaining, 0, "half of both is one unit");
+}
+
 /// Two workers around the edge of a minute: one has begun the next, the other admits there too, and settles there.
 #[test]
 fn what_a_worker_that_is_behind_admits_is_settled_in_the_window_that_has_begun() {

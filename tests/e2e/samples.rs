@@ -61,7 +61,9 @@ pub(crate) fn sample(path: &Path) -> String {
 fn every_envoy_configuration_loads() {
     let samples = samples(&root().join("envoy"));
     assert!(!samples.is_empty());
-    for path in samples {
+    // The ways of attaching are more than configurations of an Envoy: tests/mesh/ has them.
+    let elsewhere = ["attach", "istio", "gateway"].map(|folder| root().join("envoy").join(folder));
+    for path in samples.into_iter().filter(|path| !elsewhere.iter().any(|folder| path.starts_with(folder))) {
         let text = sample(&path);
         // Plugin configurations alone say which schema they have.
         let alone = text.starts_with("# yaml-language-server: $schema=");

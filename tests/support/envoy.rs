@@ -143,6 +143,18 @@ impl Builder {
     ///
     /// How it ended, when it did not come up; what a bad configuration leads to.
     pub fn try_start(self) -> Result<Envoy, Exit> {
+        let mut envoy = self.spawn()?;
+        envoy.serve()?;
+        Ok(envoy)
+    }
+
+    /// Starts it and waits for its admin interface alone, where the listener waits for something else:
+    /// [`serve`](Envoy::serve) waits for that.
+    ///
+    /// # Errors
+    ///
+    /// How it ended.
+    pub fn spawn(self) -> Result<Envoy, Exit> {
         let (dir, mut command) = self.prepare();
         let child = command.arg("--admin-address-path").arg(dir.file("admin")).spawn().expect("Envoy can be started");
         let pid = child.id();
@@ -150,14 +162,7 @@ impl Builder {
         // Owned from here on, so that it is killed whatever happens below.
         let mut envoy =
             Envoy { child: Mutex::new(child), pid, dir, builder: self, admin: unknown, addr, version: Mutex::new(0) };
-        let deadline = Instant::now() + PATIENCE;
-        while !envoy.is_serving() {
-            if let Some(status) = envoy.exited() {
-                return Err(Exit { status, log: envoy.log() });
-            }
-            assert!(Instant::now() < deadline, "Envoy did not serve within {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        envoy.wait_until("have an admin interface", Envoy::has_admin)?;
         Ok(envoy)
     }
 
@@ -179,7 +184,7 @@ impl Builder {
         }
         // Envoy's own log file is written late and lost in a crash; standard error is not.
         let log = File::create(dir.file("envoy.log")).expect("the folder is writable");
-        let mut command = Command::new(from_environment("ENVOY"));
+        let mut command = Command::new(self.program());
         command.arg("-c").arg(dir.file("envoy.yaml")).arg("--disable-hot-restart").args(self.arguments());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file handle can be copied")).stderr(log);
         (dir, command)
@@ -187,19 +192,45 @@ impl Builder {
 }
 
 impl Envoy {
-    /// Whether it serves by now; learns the addresses on the way.
-    fn is_serving(&mut self) -> bool {
+    /// Waits until it serves; for one that was [spawned](Builder::spawn).
+    ///
+    /// # Errors
+    ///
+    /// How it ended.
+    pub fn serve(&mut self) -> Result<(), Exit> {
+        self.wait_until("serve", Self::is_serving)
+    }
+
+    fn wait_until(&mut self, what: &str, is: fn(&mut Self) -> bool) -> Result<(), Exit> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is(self) {
+            if let Some(status) = self.exited() {
+                return Err(Exit { status, log: self.log() });
+            }
+            assert!(Instant::now() < deadline, "Envoy did not {what} within {PATIENCE:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Whether its admin interface answers by now; learns the address on the way.
+    fn has_admin(&mut self) -> bool {
         let Some(admin) =
             std::fs::read_to_string(self.dir.file("admin")).ok().and_then(|text| text.trim().parse().ok())
         else {
             return false;
         };
         self.admin = admin;
-        let Some(addr) = listener(admin) else { return false };
+        try_ask(admin, "GET", "/server_info").is_ok()
+    }
+
+    /// Whether it serves by now; learns the address on the way.
+    fn is_serving(&mut self) -> bool {
+        let Some(addr) = listener(self.admin) else { return false };
         self.addr = addr;
         // A connection that is only queued in the kernel proves nothing; one that a worker counted does.
         Connection::try_open(addr).is_ok()
-            && try_ask(admin, "GET", "/stats?filter=worker_")
+            && try_ask(self.admin, "GET", "/stats?filter=worker_")
                 .is_ok_and(|stats| workers::count(&stats).iter().any(|&count| count > 0))
     }
 }

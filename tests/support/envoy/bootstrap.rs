@@ -52,6 +52,8 @@ pub struct Builder {
     stats: String,
     access_log: Option<String>,
     bootstrap: Option<String>,
+    program: Option<PathBuf>,
+    options: Vec<String>,
 }
 
 impl Builder {
@@ -83,6 +85,8 @@ impl Builder {
             stats: String::new(),
             access_log: None,
             bootstrap: None,
+            program: None,
+            options: Vec::new(),
         }
     }
 
@@ -185,6 +189,22 @@ impl Builder {
         self
     }
 
+    /// Another Envoy than the one that `ENVOY` names.
+    pub fn envoy(mut self, program: impl AsRef<Path>) -> Self {
+        self.program = Some(program.as_ref().to_owned());
+        self
+    }
+
+    /// More options of the command line.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|option| (*option).to_owned()));
+        self
+    }
+
+    pub(super) fn program(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| from_environment("ENVOY").into())
+    }
+
     /// This bootstrap instead of one made of the other settings.
     pub(super) fn bootstrap(mut self, text: &str) -> Self {
         self.bootstrap = Some(text.to_owned());
@@ -205,7 +225,7 @@ impl Builder {
         let levels = format!("main:warning,{}", self.log_levels);
         let arguments =
             ["--concurrency", &concurrency, "--component-log-level", &levels, "--file-flush-interval-msec", "10"];
-        arguments.map(str::to_owned).to_vec()
+        arguments.iter().map(|argument| (*argument).to_owned()).chain(self.options.iter().cloned()).collect()
     }
 
     pub(super) fn bootstrap_text(&self, dir: &Path) -> String {
