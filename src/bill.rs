@@ -3,6 +3,7 @@
 //! A bill is opened when a request is admitted whose response takes tokens that some limit counts, follows the response as it passes, and is closed
 //! once, however the stream ends: with what the response [reported](crate::usage), or an estimate of it, or with everything given back.
 
+use crate::ask::Splice;
 use crate::cost::Estimate;
 use crate::ledger::Account;
 use crate::reservation::Reservation;
@@ -16,6 +17,8 @@ pub struct Bill {
     /// What was asked for, in tokens: input, and output at most.
     asked: Asked,
     response: Response,
+    /// What to change in the request's body so that its stream reports usage, if that can still be changed.
+    splice: Option<Splice>,
     /// The client did not ask for the usage that its stream is made to report.
     unasked: bool,
     dropper: Option<Dropper>,
@@ -63,13 +66,13 @@ pub enum Closed {
 impl Bill {
     /// Of a request that was charged so.
     #[must_use]
-    pub fn new(charged: Vec<(Account, Reservation)>, asked: Asked) -> Self {
-        Self { charged, asked, response: Response::Awaited, unasked: false, dropper: None }
+    pub fn new(charged: Vec<(Account, Reservation)>, asked: Asked, splice: Option<Splice>) -> Self {
+        Self { charged, asked, response: Response::Awaited, splice, unasked: false, dropper: None }
     }
 
-    /// The request's stream was made to report its usage, which the client did not ask for.
-    pub fn report_unasked(&mut self) {
-        self.unasked = true;
+    /// Makes the request's stream report its usage, which the client did not ask for, where it would not: `change` changes the body, if it can.
+    pub fn report_unasked(&mut self, change: impl FnOnce(&Splice) -> bool) {
+        self.unasked = self.splice.take().is_some_and(|splice| change(&splice));
     }
 
     /// The response's head is there: its status, its type and what was done to it. `failed`: such a status gives back what was charged.

@@ -1,6 +1,6 @@
 //! The gate: the way of one request through the core, from its head to the verdict.
 
-use crate::ask::{ATTACHED_BYTES_PER_TOKEN, Answer, Ask, Splice, Target};
+use crate::ask::{ATTACHED_BYTES_PER_TOKEN, Answer, Ask, Target};
 use crate::bill::{Asked as Metered, Bill, Closed};
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
@@ -64,9 +64,8 @@ pub struct Passed {
     /// What there is to say about it on its response.
     told: Option<Told>,
     /// What it still owes.
+    #[cfg(feature = "llm")]
     pub bill: Option<Box<Bill>>,
-    /// What to change in its body so that its stream reports usage, if the body can still be changed.
-    pub splice: Option<Splice>,
 }
 
 /// How a request's limits stand, and how that is told.
@@ -95,6 +94,18 @@ pub trait Response {
     /// # Errors
     /// When the host refuses.
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
+}
+
+/// The build without it has none of this code.
+const LLM: bool = cfg!(feature = "llm");
+
+// === impl Content ===
+
+impl Content<'_> {
+    /// The same, and nothing where bodies are never seen.
+    fn known(self) -> Self {
+        if LLM { self } else { Self::None }
+    }
 }
 
 // === impl Gate ===
@@ -187,11 +198,12 @@ impl Gate {
     }
 
     fn try_admit(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Result<Verdict, StoreError> {
+        let content = content.known();
         let applied = match self.config.rules.as_slice() {
             [] => Applied::Charge(Charging::default()),
             rules => {
                 let headers = request.headers().map_err(StoreError::Host)?;
-                if !rule::needs_model(rules, headers) {
+                if !LLM || !rule::needs_model(rules, headers) {
                     rule::apply(rules, headers, Model::None)
                 } else if let Some(name) = self.model(headers) {
                     rule::apply(rules, headers, Model::Named(&name))
@@ -233,12 +245,13 @@ impl Gate {
         charging: &Charging,
         content: Content<'_>,
     ) -> Result<Verdict, StoreError> {
-        let host = request.host();
+        let (host, content) = (request.host(), content.known());
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
             return Ok(self.refuse(request, Refusal::Unavailable));
         };
-        let metered = account.terms.counts_tokens() || guard.as_ref().is_some_and(|guard| guard.terms.counts_tokens());
+        let guarded = || guard.as_ref().is_some_and(|guard| guard.terms.counts_tokens());
+        let metered = LLM && (account.terms.counts_tokens() || guarded());
         if matches!(content, Content::Coming) && metered {
             return self.wait(request);
         }
@@ -328,10 +341,13 @@ impl Gate {
                 }
                 Content::None | Content::Coming => Metered::default(),
             };
-            passed.bill = Some(Box::new(Bill::new(charged, metered)));
-            if let Content::Whole(Whole { target, ask: Some(ask), .. }) = content {
-                passed.splice = ask.splice(target).filter(|_| self.config.llm.ask_for_usage).cloned();
-            }
+            let splice = match content {
+                Content::Whole(Whole { target, ask: Some(ask), .. }) if self.config.llm.ask_for_usage => {
+                    ask.splice(target)
+                }
+                _ => None,
+            };
+            passed.owe(Bill::new(charged, metered, splice.cloned()));
         }
         verdict
     }
@@ -450,7 +466,7 @@ impl Gate {
                     let (terms, others) = (terms.clone(), charged.others.clone());
                     Told { terms, standing, others, style: self.style(request, caller, now) }
                 });
-                Action::Pass(Passed { told, ..Passed::default() })
+                Action::Pass(Passed::telling(told))
             }
             Decision::Denied { standing, wait } => {
                 let asked = Self::asked(request);
@@ -549,6 +565,23 @@ impl Gate {
 // === impl Passed ===
 
 impl Passed {
+    /// Owes nothing yet.
+    fn telling(told: Option<Told>) -> Self {
+        Self {
+            told,
+            #[cfg(feature = "llm")]
+            bill: None,
+        }
+    }
+
+    #[cfg(feature = "llm")]
+    fn owe(&mut self, bill: Bill) {
+        self.bill = Some(Box::new(bill));
+    }
+
+    #[cfg(not(feature = "llm"))]
+    fn owe(&mut self, _: Bill) {}
+
     /// The groups of header fields to put on the response.
     #[must_use]
     pub fn told(&self, response: &impl Response) -> Vec<Group> {

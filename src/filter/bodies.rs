@@ -194,10 +194,8 @@ impl Stream {
         super::leave(note);
         match action {
             Decided::Pass(mut passed) => {
-                if let (true, Some(splice), Some(bill)) = (whole, passed.splice.take(), &mut passed.bill)
-                    && Self::change(&splice)
-                {
-                    bill.report_unasked();
+                if let Some(bill) = passed.bill.as_mut().filter(|_| whole) {
+                    bill.report_unasked(Self::change);
                 }
                 self.open(&mut passed);
                 (Action::Continue, Some(passed))
