@@ -38,7 +38,7 @@ for target in "${targets[@]}"; do
 		exit 1
 	fi
 	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
-	edges=$(grep -o 'cov: [0-9]*' "$log" | tail -n 1)
+	edges=$(grep -ao 'cov: [0-9]*' "$log" | tail -n 1)
 	# A fuzzer that sees nothing of the program finds nothing either.
 	[[ ${edges#cov: } -gt 100 ]] || { printf 'error: %s is not instrumented: %s\n' "$target" "$log" >&2; exit 1; }
 	printf '%s: %s inputs in %s s, %s edges, no finding\n' "$target" "$runs" "$seconds" "${edges#cov: }"
