@@ -177,6 +177,7 @@ fn the_schema_accepts_what_is_valid_and_refuses_mistakes_of_structure() {
             "max-body-large",
             "reservation-short",
             "reservation-long",
+            "lease-long",
         ];
         if !beyond.iter().any(|prefix| name.starts_with(prefix)) {
             assert!(!accepts(&schemas, index, &document), "{name}");

@@ -99,7 +99,8 @@ fn allowed_responses_say_in_the_providers_fields_what_is_left_of_every_unit() {
         let Action::Pass(passed) = proxy.decide(&gate, &[(":path", path), ("x-api-key", "k")]) else {
             panic!("denied")
         };
-        passed.fields(&Upstream::default())
+        let groups = passed.told(&Upstream::default()).into_iter();
+        groups.flat_map(|group| group.fields).collect::<Vec<_>>()
     };
     let openai = |reset: &'static str| {
         [
