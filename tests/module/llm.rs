@@ -78,7 +78,7 @@ fn an_open_stream_takes_less_than_eight_kilobytes() {
     const STREAMS: usize = 1000;
     let mut instance = start(&LLM, r#"[{"tokens": 1000000000, "per": "1m"}, {"requests": 1000000, "per": "1m"}]"#, "");
     let mut largest = [0; 3];
-    for round in 0..3 {
+    for largest in &mut largest {
         let before = instance.memory_bytes();
         let mut open_streams: Vec<Live> = (0..STREAMS)
             .map(|_| {
@@ -95,7 +95,7 @@ fn an_open_stream_takes_less_than_eight_kilobytes() {
                 live
             })
             .collect();
-        largest[round] = instance.memory_bytes() - before;
+        *largest = instance.memory_bytes() - before;
         for live in &mut open_streams {
             let passed = instance.response_body(live, b"\n\ndata: [DONE]\n\n", true);
             assert_eq!(passed, b"data: [DONE]\n\n");
