@@ -53,7 +53,9 @@ fn every_manifest_and_sample_has_the_configuration_of_the_source_and_the_filter_
         if others.contains(&file) || file.starts_with("presets/") {
             continue;
         }
-        let found = configurations(&value(file));
+        let mut found = configurations(&value(file));
+        // What is shown of tokens beside it is another filter's.
+        found.retain(|configuration| !configuration.to_string().contains(r#""tokens""#));
         assert_eq!(found.len(), usize::from(!without.contains(&file)), "{file}");
         for configuration in found {
             compared += 1;
