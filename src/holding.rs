@@ -121,6 +121,12 @@ impl Holding {
         overdue
     }
 
+    /// Whether this stream's head was let go, and its body has not come yet.
+    #[must_use]
+    pub fn is_released(&self, id: u32) -> bool {
+        self.released.iter().any(|(released, _)| *released == id)
+    }
+
     /// A stream is over.
     pub fn forget(&mut self, id: u32) {
         self.waiting.retain(|waiting| waiting.id != id);
@@ -139,7 +145,9 @@ mod tests {
     fn let_go(holding: &mut Holding, id: u32, now: u64) {
         assert!(holding.hold(id) && holding.is_in_doubt());
         assert!(holding.tick(Timestamp(now - 20 * MS)).is_empty(), "it may have come right before the tick");
+        assert!(!holding.is_released(id));
         assert_eq!(holding.tick(Timestamp(now)), [id]);
+        assert!(holding.is_released(id));
     }
 
     #[test]

@@ -248,7 +248,12 @@ impl Stream {
     pub(super) fn response_headers(&mut self, gate: &Gate, end: bool) -> Option<Passed> {
         let mut passed = None;
         // An upstream that answers before it has the body.
-        if let State::Waiting { head: Head::Gone, .. } = self.state {
+        let gone = match self.state {
+            State::Waiting { head: Head::Gone, .. } => true,
+            State::Waiting { head: Head::Kept, .. } => self.desk.holding.borrow().is_released(self.id),
+            _ => false,
+        };
+        if gone {
             (_, passed) = self.decide_waiting(gate, false);
         }
         if let State::Open(bill) = &self.state {

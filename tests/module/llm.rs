@@ -164,6 +164,18 @@ fn a_head_that_waits_in_vain_is_let_go() {
     let (live, action) = instance.begin(&chat(), false);
     assert_eq!(action, Action::Continue);
     instance.end(live);
+    // An upstream that answers before it has the body: that is charged as well.
+    let mut early = start(&LLM, r#"[{"requests": 1, "per": "day"}, {"tokens": 100000, "per": "day"}]"#, "");
+    for status in [None, Some(429)] {
+        let (mut live, action) = early.begin(&chat(), false);
+        assert_eq!(action, Action::Pause);
+        early.tick();
+        early.tick();
+        live.head_is_gone();
+        early.response_headers(&mut live, &[(":status", "200"), ("content-type", "application/json")], true);
+        assert_eq!(live.local_reply().map(|reply| reply.status), status);
+        early.end(live);
+    }
     // A stream that is gone before its time is not acted for.
     let mut other = start(&LLM, r#"[{"tokens": 100000, "per": "day"}]"#, "");
     let (live, _) = other.begin(&chat(), false);
