@@ -34,8 +34,8 @@ PARTS = ALLOWANCE_OLDEST_ENVOY=$$(ENVOY= ENVOY_VERSION=$(OLDEST_ENVOY) .make/env
 # What the benchmark is given: the filter and what it is compared with, unstripped as cargo makes them.
 EMPTY           := target/bench/empty.wasm
 STRAIGHTFORWARD := target/bench/straightforward.wasm
-BENCH = ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_EMPTY_WASM="$(CURDIR)/$(EMPTY)" \
-	ALLOWANCE_STRAIGHTFORWARD_WASM="$(CURDIR)/$(STRAIGHTFORWARD)" && $(CARGO) bench --locked --profile dev --bench cost --
+BENCH = ENVOY=$$(.make/envoy.sh) && export ENVOY ALLOWANCE_WASM="$(CURDIR)/$(MODULE)" ALLOWANCE_LLM_WASM="$(CURDIR)/$(LLM)" \
+	ALLOWANCE_EMPTY_WASM="$(CURDIR)/$(EMPTY)" ALLOWANCE_STRAIGHTFORWARD_WASM="$(CURDIR)/$(STRAIGHTFORWARD)" && $(CARGO) bench --locked --profile dev --bench cost --
 
 export RUSTUP PYTHON ENVOY ENVOY_VERSION IMAGE_PREFIX BUILDER
 # cargo would look for make's jobserver, which recipes cannot reach.

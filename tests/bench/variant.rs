@@ -64,7 +64,7 @@ pub(crate) fn all() -> Vec<Variant> {
         format!("[{{requests: {PLENTY}, per: 1s}}, {{requests: {PLENTY}, per: 1m}}, {{requests: {PLENTY}, per: day}}]");
     let used_up =
         format!("[{{requests: {PLENTY}, per: 1s}}, {{requests: {PLENTY}, per: 1m}}, {{requests: 1, per: 3650d}}]");
-    let mut variants = vec![
+    vec![
         bare("no filter", NONE, Filter::None),
         Variant {
             fields: vec!["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"],
@@ -104,11 +104,8 @@ pub(crate) fn all() -> Vec<Variant> {
             counter: counter(&["decision=.=denied;", "plan=.=denying;"]),
             ..allowance("Allowance, three limits, denied", "denying", FILTER, &listed(&used_up, "[]"))
         },
-    ];
-    if std::env::var_os("ALLOWANCE_LLM_WASM").is_some() {
-        variants.push(allowance("Allowance for LLMs, three limits", "llm", LLM, &listed(&three, "[]")));
-    }
-    variants
+        allowance("Allowance for LLMs, three limits, none in tokens", "llm", LLM, &listed(&three, "[]")),
+    ]
 }
 
 /// A filter that does not look for a key, and says nothing.
