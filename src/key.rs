@@ -152,24 +152,38 @@ fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found {
     match (candidates.next(), candidates.next()) {
         (_, Some(_)) => Found::Ambiguous,
         (None, None) => Found::Missing,
-        (Some(b""), None) => Found::Empty,
-        (Some(key), None) => Found::Key(ApiKey(key.to_vec())),
+        (Some(candidate), None) => one(candidate),
     }
 }
 
-fn header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
-    only(values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii))
+/// The only candidate.
+fn one(candidate: &[u8]) -> Found {
+    if candidate.is_empty() { Found::Empty } else { Found::Key(ApiKey(candidate.to_vec())) }
+}
+
+fn header<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Found {
+    match (values.next(), values.next()) {
+        (None, _) => Found::Missing,
+        (Some(value), None) if !value.contains(&b',') => one(value.trim_ascii()),
+        _ => Found::Ambiguous,
+    }
 }
 
 fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
-    let credentials: Vec<&[u8]> = values.flat_map(|value| value.split(|byte| *byte == b',')).collect();
-    let mut tokens = credentials.iter().copied().filter_map(bearer_token).peekable();
-    // Other schemes are no keys, not even Digest with its commas; but a key among other credentials is not the only one.
-    match (tokens.peek(), credentials.len()) {
-        (Some(_), 2..) => Found::Ambiguous,
-        // Where an upstream ends a token at a space, what follows would make another key of it.
-        (Some(token), _) if token.iter().any(u8::is_ascii_whitespace) => Found::Ambiguous,
-        _ => only(tokens),
+    let mut credentials = values.flat_map(|value| value.split(|byte| *byte == b','));
+    match (credentials.next(), credentials.next()) {
+        (None, _) => Found::Missing,
+        // Other schemes are no keys, not even Digest with its commas; but a key among other credentials is not the only one.
+        (Some(first), Some(second)) => {
+            let keys = [first, second].into_iter().chain(credentials).filter_map(bearer_token);
+            if keys.count() > 0 { Found::Ambiguous } else { Found::Missing }
+        }
+        (Some(credentials), None) => match bearer_token(credentials) {
+            None => Found::Missing,
+            // Where an upstream ends a token at a space, what follows would make another key of it.
+            Some(token) if token.iter().any(u8::is_ascii_whitespace) => Found::Ambiguous,
+            Some(token) => one(token),
+        },
     }
 }
 

@@ -262,8 +262,8 @@ impl Facts<'_> {
     #[must_use]
     pub fn details(&self) -> String {
         match &self.denied {
-            Some(denied) => format!("allowance_over_limit{{{}}}", denied.limit.label),
-            None => format!("allowance_{}", self.code),
+            Some(denied) => ["allowance_over_limit{", &denied.limit.label, "}"].concat(),
+            None => ["allowance_", self.code].concat(),
         }
     }
 }
