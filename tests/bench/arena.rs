@@ -242,13 +242,26 @@ fn native() -> String {
 }
 
 /// The module's file.
+/// The callbacks that a filter needs which has several configurations, something to say on responses, and nothing to leak.
+const CALLBACKS: &str = r#"
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
+  (func (export "proxy_on_delete") (param i32))
+"#;
+
+fn assembled(name: &str, text: &str) -> PathBuf {
+    let path = folder().join(name);
+    std::fs::write(&path, wat::parse_str(text).expect("the floor module is valid")).expect("target is writable");
+    path
+}
+
 pub(crate) fn path(module: Module) -> PathBuf {
     match module {
-        Module::Floor => {
-            let path = folder().join("floor.wasm");
-            std::fs::write(&path, wat::parse_str(include_str!("floor.wat")).expect("the floor module is valid"))
-                .expect("target is writable");
-            path
+        Module::Floor => assembled("floor.wasm", include_str!("floor.wat")),
+        Module::Entered => {
+            let floor = include_str!("floor.wat").trim_end();
+            let inside = floor.strip_suffix(')').expect("the floor module is one list");
+            assembled("entered.wasm", &format!("{inside}{CALLBACKS})"))
         }
         Module::From(variable) => {
             let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run \"make bench\""));

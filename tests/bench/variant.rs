@@ -45,6 +45,8 @@ pub(crate) enum Filter {
 pub(crate) enum Module {
     /// Assembled at run time.
     Floor,
+    /// The same with the callbacks that the filter has.
+    Entered,
     /// The file that this variable of the environment names.
     From(&'static str),
 }
@@ -75,6 +77,10 @@ pub(crate) fn all() -> Vec<Variant> {
         Variant {
             counter: counter(&["floor_requests_total"]),
             ..bare("floor module", FLOOR, wasm(Module::Floor, String::new()))
+        },
+        Variant {
+            counter: counter(&["floor_requests_total"]),
+            ..bare("floor module, entered as often as Allowance", "entered", wasm(Module::Entered, String::new()))
         },
         Variant {
             without_key: 401,
