@@ -241,7 +241,6 @@ fn native() -> String {
     text
 }
 
-/// The module's file.
 /// The callbacks that a filter needs which has several configurations, something to say on responses, and nothing to leak.
 const CALLBACKS: &str = r#"
   (func (export "proxy_on_context_create") (param i32 i32))
@@ -255,6 +254,7 @@ fn assembled(name: &str, text: &str) -> PathBuf {
     path
 }
 
+/// The module's file.
 pub(crate) fn path(module: Module) -> PathBuf {
     match module {
         Module::Floor => assembled("floor.wasm", include_str!("floor.wat")),
