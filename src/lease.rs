@@ -48,6 +48,8 @@ pub struct Lease {
     pub left: u64,
     /// When it was charged.
     pub taken_at: Timestamp,
+    /// A time in the window that it was charged in.
+    pub charged_at: Timestamp,
     /// From then on it is over.
     pub ends_at: Timestamp,
     /// How the tightest limit stood when all of it was charged.
@@ -57,8 +59,8 @@ pub struct Lease {
 /// What there is for a request.
 #[derive(Debug)]
 pub enum Found {
-    /// A unit of a lease; how the tightest limit stands after it.
-    Unit(Option<Standing>),
+    /// A unit of a lease; how the tightest limit stands after it, and a time in the window that was charged.
+    Unit(Option<Standing>, Timestamp),
     /// Nothing. For how many requests to charge, this one among them, and a lease to give back first.
     Nothing(u64, Option<Lease>),
 }
@@ -94,7 +96,7 @@ impl Leases {
         }
         if !over && let Some(left) = lease.left.checked_sub(1) {
             lease.left = left;
-            return Found::Unit(lease.standing(now));
+            return Found::Unit(lease.standing(now), lease.charged_at);
         }
         let size = match (lease.left, over) {
             (0, false) => lease.size.saturating_mul(2).min(MOST),
@@ -113,14 +115,14 @@ impl Leases {
         asked.min(left.checked_div(cost).unwrap_or(0)).max(1)
     }
 
-    /// Keeps what was charged for `size` requests at `now`, of which one is used. Also when that is all of it: a caller who comes again soon is busy.
+    /// Keeps what was charged at `now` for `size` requests, of which one is used, in the window of `charged_at`. Also when that is all of it: a caller who comes again soon is busy.
     pub fn keep(
         &self,
         key: &[u8],
         terms: &Rc<Terms>,
         (cost, size): (u64, u64),
         tightest: Option<Standing>,
-        now: Timestamp,
+        (now, charged_at): (Timestamp, Timestamp),
     ) {
         let mut slots = self.slots.borrow_mut();
         let (Some(lifetime), Some(slot)) = (self.lifetime, slots.get_mut(place(key)).filter(|_| fits(&terms.limits)))
@@ -134,7 +136,7 @@ impl Leases {
         let windows = terms.limits.iter().map(|limit| limit.window().bounds(now).1);
         let ends_at = windows.fold(now.after(lifetime.get()), Timestamp::min);
         let (key, terms, left) = (key.to_vec(), terms.clone(), size.saturating_sub(1));
-        *slot = Some(Lease { key, terms, cost, size, left, taken_at: now, ends_at, tightest });
+        *slot = Some(Lease { key, terms, cost, size, left, taken_at: now, charged_at, ends_at, tightest });
     }
 
     /// Whether a lease could be kept for this caller.

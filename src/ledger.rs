@@ -9,6 +9,7 @@ use crate::lease::{Found, Lease, Leases};
 use crate::limiter::{self, Outcome};
 use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
+use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
 use crate::reservation::Reservation;
 use crate::rule::Charging;
@@ -169,7 +170,7 @@ impl Ledger {
             && self.leases.lifetime().is_some()
         {
             match self.leases.find(key, terms, cost.requests, now) {
-                Found::Unit(tightest) => return Ok(Outcome::allowed(tightest, cost, now)),
+                Found::Unit(tightest, charged_at) => return Ok(Outcome::allowed(tightest, cost, charged_at)),
                 Found::Nothing(size, over) => {
                     asked = if self.leases.has_room(key, now) { size } else { 1 };
                     if let Some(over) = over {
@@ -207,7 +208,8 @@ impl Ledger {
                 let (mut charged, malformed, size) = changed.answer;
                 if mode == Mode::Charge && charged.charged_all() {
                     let tightest = charged.share_of_lease(cost, size);
-                    self.leases.keep(key, terms, (cost.requests, size), tightest, now);
+                    let charged_at = charged.reservation.charged_at;
+                    self.leases.keep(key, terms, (cost.requests, size), tightest, (now, charged_at));
                 }
                 (charged, malformed, changed.conflicts)
             }
@@ -254,12 +256,9 @@ impl Ledger {
 
     fn give_back(&self, host: &(impl SharedData + Metrics), lease: &Lease, now: Timestamp) -> Result<(), StoreError> {
         let units = lease.left.saturating_mul(lease.cost);
-        let unused = Reservation::new(lease.taken_at, units, Thousandths::ONE);
-        let changed = store::change(host, &lease.key, |bytes| {
-            let record = Record::decode(bytes).ok();
-            (record.and_then(|record| limiter::refund(&record, &lease.terms.limits, &unused, now)), ())
-        })?;
-        host.add_to(self.meters.conflicts, changed.conflicts);
+        let unused = Reservation::new(lease.charged_at, units, Thousandths::ONE);
+        let conflicts = refund_own(host, &lease.key, &lease.terms.limits, &unused, now)?;
+        host.add_to(self.meters.conflicts, conflicts);
         Ok(())
     }
 
@@ -316,16 +315,14 @@ impl Ledger {
     ) -> Result<(), StoreError> {
         let Account { terms, place, .. } = account;
         let limits = &terms.limits;
-        let changed = match place {
-            Place::Own(key) => store::change(host, key, |bytes| {
-                let record = Record::decode(bytes).ok();
-                (record.and_then(|record| limiter::refund(&record, limits, reservation, now)), ())
-            })?,
-            Place::Table { hash, .. } => store::change(host, &self.namespace.set(*hash), |set| {
-                (table::refund(set, *hash, limits, reservation, now), ())
-            })?,
+        let conflicts = match place {
+            Place::Own(key) => refund_own(host, key, limits, reservation, now)?,
+            Place::Table { hash, .. } => {
+                let refund = |set: &[u8]| (table::refund(set, *hash, limits, reservation, now), ());
+                store::change(host, &self.namespace.set(*hash), refund)?.conflicts
+            }
         };
-        host.add_to(self.meters.conflicts, changed.conflicts);
+        host.add_to(self.meters.conflicts, conflicts);
         Ok(())
     }
 
@@ -380,4 +377,19 @@ impl Ledger {
         }
         host.add_to(self.meters.evictions, churn.evicted);
     }
+}
+
+/// Gives back to a record in a value of its own; returns the races lost meanwhile.
+fn refund_own(
+    host: &impl SharedData,
+    key: &[u8],
+    limits: &[Limit],
+    reservation: &Reservation,
+    now: Timestamp,
+) -> Result<u32, StoreError> {
+    let changed = store::change(host, key, |bytes| {
+        let record = Record::decode(bytes).ok();
+        (record.and_then(|record| limiter::refund(&record, limits, reservation, now)), ())
+    })?;
+    Ok(changed.conflicts)
 }

@@ -90,6 +90,9 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
     if denial.is_none() {
         for (index, candidate) in candidates.iter_mut().enumerate() {
             if candidate.admits {
+                // Another worker may have begun the next window: then that one is charged.
+                let charged_at = candidate.limit.rule.charged_at(&candidate.counter, now);
+                reservation.charged_at = reservation.charged_at.max(charged_at);
                 reservation.held.extend(candidate.charge(index, now));
                 charged |= candidate.demand.changes();
             } else {

@@ -179,6 +179,22 @@ fn a_lease_ends_where_a_window_does() {
     assert_eq!((before, after), (300, 1000));
 }
 
+/// A worker whose clock is behind charges in the window that another has begun, and gives back there: not what the window before had.
+#[test]
+fn what_is_given_back_comes_from_the_window_that_was_charged() {
+    let host = Proxy::new();
+    let limits = r#"{"requests": 1000, "per": "1s"}"#;
+    let (behind, ahead) = (Worker::new(&host, limits, r#""lease": "1s","#), Worker::new(&host, limits, ""));
+    (0..400).for_each(|_| assert!(ahead.asks(&host, 1, at(&host, 999_000))));
+    assert!(ahead.asks(&host, 1, at(&host, 1_000_000)));
+    // 1 + 2 + 4 + 8 + 16 are used up, of the next 32 one is.
+    (0..32).for_each(|_| assert!(behind.asks(&host, 1, at(&host, 999_999))));
+    at(&host, 1_000_000);
+    behind.ledger.give_back_leases(&host, true);
+    // In the middle of the second half of the one before counts, 200, and 1 + 32 in this one.
+    assert_eq!(ahead.would_leave(&host, at(&host, 1_500_000)), Some(1000 - 200 - 33 - 1));
+}
+
 #[test]
 fn what_is_told_as_left_counts_down_by_one() {
     let host = Proxy::new();
