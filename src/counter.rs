@@ -99,6 +99,12 @@ impl Rule {
     /// Whether `stored` is more than one window ahead of `now`: the clock made a big step back.
     #[must_use]
     pub fn set_back(&self, stored: &Counter, now: Timestamp) -> bool {
+        let at = match *stored {
+            Counter::Fixed { start: at, .. } | Counter::Sliding { at, .. } | Counter::Bucket { at, .. } => at,
+        };
+        if at <= now {
+            return false;
+        }
         let own = match *stored {
             Counter::Fixed { start: at, .. } | Counter::Sliding { at, .. } => self.window.bounds(at).0,
             Counter::Bucket { at, .. } => at,
@@ -111,6 +117,9 @@ impl Rule {
         let Some(counter @ Counter::Fixed { start: written, used }) = stored else {
             return Counter::Fixed { start, used: 0 };
         };
+        if written == start {
+            return counter;
+        }
         let (own_start, _) = self.window.bounds(written);
         if own_start < start {
             Counter::Fixed { start, used: 0 }
@@ -122,14 +131,15 @@ impl Rule {
     }
 
     fn advance_sliding(&self, stored: Option<Counter>, now: Timestamp) -> Counter {
-        let (start, _) = self.window.bounds(now);
+        let (start, end) = self.window.bounds(now);
         let Some(counter @ Counter::Sliding { at, previous, current }) = stored else {
             return Counter::Sliding { at: now, previous: 0, current: 0 };
         };
+        if (start..end).contains(&at) {
+            return Counter::Sliding { at: now, previous, current };
+        }
         let (own_start, own_end) = self.window.bounds(at);
-        if own_start == start {
-            Counter::Sliding { at: now, previous, current }
-        } else if own_end == start {
+        if own_end == start {
             Counter::Sliding { at: now, previous: current, current: 0 }
         } else if own_start < start {
             Counter::Sliding { at: now, previous: 0, current: 0 }
@@ -160,6 +170,7 @@ impl Rule {
     pub fn used(&self, counter: &Counter) -> u64 {
         match *counter {
             Counter::Fixed { used, .. } => used,
+            Counter::Sliding { previous: 0, current, .. } => current,
             Counter::Sliding { at, previous, current } => {
                 let (start, _) = self.window.bounds(at);
                 let left = self.window.span().get().saturating_sub(at.since(start));

@@ -64,13 +64,10 @@ impl Outcome {
 /// One limit while it is decided.
 struct Candidate<'a> {
     limit: &'a Limit,
-    /// As of now.
-    counter: Counter,
+    /// Its counter and what is reserved of it, as of now; when it is empty is known at the end.
+    state: Update,
     /// Units used, what is reserved not among them.
     used: u64,
-    /// What is reserved of it.
-    slots: Slots,
-    demand: Demand,
     admits: bool,
     /// The clock made a big step back since it was written.
     set_back: bool,
@@ -81,20 +78,27 @@ struct Candidate<'a> {
 /// A denial is stored only when the clock made a big step back (see [`crate::counter`]), and charges nothing then either.
 #[must_use]
 pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Outcome {
-    let mut candidates: Vec<Candidate<'_>> =
-        limits.iter().map(|limit| Candidate::new(record, limit, cost, now)).collect();
-    let denied = candidates.iter().any(|candidate| !candidate.admits && !candidate.limit.shadow);
-    let denial = if denied { denial(&candidates, now) } else { None };
+    let mut counters = record.in_turn();
+    let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(limits.len());
+    let (mut denied, mut set_back) = (false, false);
+    for limit in limits {
+        let candidate = Candidate::new(record, counters.counter(limit.id), limit, cost, now);
+        denied |= !candidate.admits && !limit.shadow;
+        set_back |= candidate.set_back;
+        candidates.push(candidate);
+    }
+    let denial = if denied { denial(&candidates, cost, now) } else { None };
     let mut reservation = Reservation::new(now, cost.requests, cost.token_cost);
     let mut charged = false;
     if denial.is_none() {
         for (index, candidate) in candidates.iter_mut().enumerate() {
             if candidate.admits {
                 // Another worker may have begun the next window: then that one is charged.
-                let charged_at = candidate.limit.rule.charged_at(&candidate.counter, now);
+                let charged_at = candidate.limit.rule.charged_at(&candidate.state.counter, now);
                 reservation.charged_at = reservation.charged_at.max(charged_at);
-                reservation.held.extend(candidate.charge(index, now));
-                charged |= candidate.demand.changes();
+                let demand = candidate.limit.demand(cost);
+                reservation.held.extend(candidate.charge(index, &demand, now));
+                charged |= demand.changes();
             } else {
                 reservation.uncharged.push(index);
             }
@@ -104,13 +108,20 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
         tightest: tightest(&candidates, |_| true, now),
         shadow_denied: candidates.iter().position(|candidate| !candidate.admits),
     });
-    let set_back = candidates.iter().any(|candidate| candidate.set_back);
     let others = others(&candidates, &decision, now);
     if !charged && !set_back {
         return Outcome { decision, record: None, overfull: false, set_back, reservation, others };
     }
-    let updates: Vec<Update> = candidates.iter().map(Candidate::update).collect();
-    let (bytes, overfull) = record.encode(&updates, now);
+    for Candidate { limit, state, .. } in &mut candidates {
+        state.empty_at = empty_at(limit, &state.counter, &state.slots);
+    }
+    let (bytes, overfull) = match record.rewritten(candidates.iter().map(|candidate| &candidate.state)) {
+        Some(bytes) => (bytes, false),
+        None => {
+            let updates: Vec<Update> = candidates.iter().map(|candidate| candidate.state).collect();
+            record.encode(&updates, now)
+        }
+    };
     Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
@@ -234,20 +245,24 @@ pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     }
 }
 
-/// Tokens are charged later than they are admitted, also in windows that are over.
 fn update(limit: &Limit, counter: Counter, slots: Slots) -> Update {
-    let empty_at = match limit.unit.tokens() {
-        None => limit.rule.empty_at(&counter),
-        Some(_) => limit.rule.forgotten_at(&counter).max(slots.end()),
-    };
-    Update { id: limit.id, counter, slots, empty_at }
+    Update { id: limit.id, counter, slots, empty_at: empty_at(limit, &counter, &slots) }
+}
+
+/// Tokens are charged later than they are admitted, also in windows that are over.
+fn empty_at(limit: &Limit, counter: &Counter, slots: &Slots) -> Timestamp {
+    match limit.unit.tokens() {
+        None => limit.rule.empty_at(counter),
+        Some(_) => limit.rule.forgotten_at(counter).max(slots.end()),
+    }
 }
 
 // === impl Candidate ===
 
 impl<'a> Candidate<'a> {
-    fn new(record: &Record<'_>, limit: &'a Limit, cost: &Cost, now: Timestamp) -> Self {
-        let (rule, stored, demand) = (&limit.rule, record.counter(limit.id), limit.demand(cost));
+    /// `stored`: the record's counter of this limit.
+    fn new(record: &Record<'_>, stored: Option<Counter>, limit: &'a Limit, cost: &Cost, now: Timestamp) -> Self {
+        let (rule, demand) = (&limit.rule, limit.demand(cost));
         let counter = rule.advance(stored, now);
         let mut set_back = stored.is_some_and(|stored| rule.set_back(&stored, now));
         let mut slots = Slots::default();
@@ -259,13 +274,15 @@ impl<'a> Candidate<'a> {
         }
         let needed = demand.needed.saturating_add(slots.total());
         let used = rule.used(&counter);
-        Self { limit, counter, used, slots, demand, admits: rule.admits_beside(&counter, used, needed), set_back }
+        let admits = rule.admits_beside(&counter, used, needed);
+        let state = Update { id: limit.id, counter, slots, empty_at: Timestamp::default() };
+        Self { limit, state, used, admits, set_back }
     }
 
     /// Charges and reserves what is demanded, of the limit at `index`.
-    fn charge(&mut self, index: usize, now: Timestamp) -> Option<Held> {
-        let Self { limit, counter, demand, .. } = *self;
-        self.counter = limit.rule.charge(counter, demand.charged);
+    fn charge(&mut self, index: usize, demand: &Demand, now: Timestamp) -> Option<Held> {
+        let Self { limit, state: Update { counter, .. }, .. } = *self;
+        self.state.counter = limit.rule.charge(counter, demand.charged);
         // A unit more is a unit more used, in buckets too: there is no rounding in it.
         self.used = self.used.saturating_add(demand.charged);
         limit.unit.tokens()?;
@@ -273,35 +290,32 @@ impl<'a> Candidate<'a> {
         let mut held = Held { limit: index, amount: 0, until: now, lifetime: 0, charged_at };
         if let Some((amount, lifetime)) = demand.reserved {
             (held.amount, held.until, held.lifetime) = (amount, reservation::until(now, lifetime), lifetime.get());
-            self.slots.add(held.until, amount);
+            self.state.slots.add(held.until, amount);
         }
         Some(held)
     }
 
     /// As if what is reserved were charged now.
     fn with_reserved(&self) -> Counter {
-        self.limit.rule.charge(self.counter, self.slots.total())
-    }
-
-    fn update(&self) -> Update {
-        update(self.limit, self.counter, self.slots)
+        self.limit.rule.charge(self.state.counter, self.state.slots.total())
     }
 
     /// What is left beside what is used and reserved.
     fn remaining(&self) -> u64 {
-        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.slots.total())
+        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.state.slots.total())
     }
 }
 
 /// The exhausted limit with the longest wait, if any is exhausted. The wait is told as if all that is reserved were used up now: when and how much
 /// of it is, nobody knows. If it is, the wait is exact.
-fn denial(candidates: &[Candidate<'_>], now: Timestamp) -> Option<Decision> {
+fn denial(candidates: &[Candidate<'_>], cost: &Cost, now: Timestamp) -> Option<Decision> {
     let mut longest: Option<(Standing, Wait)> = None;
     for (index, candidate) in candidates.iter().enumerate() {
         if candidate.admits || candidate.limit.shadow {
             continue;
         }
-        let wait = candidate.limit.rule.wait(&candidate.with_reserved(), candidate.demand.needed, now);
+        let needed = candidate.limit.demand(cost).needed;
+        let wait = candidate.limit.rule.wait(&candidate.with_reserved(), needed, now);
         if longest.is_none_or(|(_, known)| longer(wait, known)) {
             longest = Some((standing(index, candidate, now), wait));
         }

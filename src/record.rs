@@ -81,6 +81,13 @@ pub struct Record<'a> {
     only: Option<&'a [CounterId]>,
 }
 
+/// Finds counters of a record; made by [`Record::in_turn`].
+pub struct InTurn<'a> {
+    record: Record<'a>,
+    /// What follows the one that was found last.
+    rest: &'a [u8],
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry<'a> {
     id: CounterId,
@@ -133,7 +140,13 @@ impl<'a> Record<'a> {
     /// The counter of that id, if it is there in a form this build knows.
     #[must_use]
     pub fn counter(&self, id: CounterId) -> Option<Counter> {
-        Some(self.entries().find(|entry| entry.id == id)?.counter()?.0)
+        self.in_turn().counter(id)
+    }
+
+    /// The same for several ids, quickest in the order in which their counters were written.
+    #[must_use]
+    pub fn in_turn(&self) -> InTurn<'a> {
+        InTurn { record: *self, rest: self.counters }
     }
 
     /// What is reserved of the counter of that id.
@@ -215,7 +228,6 @@ impl<'a> Record<'a> {
     /// it when more than [`MAX_LIMITS`] would have stayed: then those of them that are empty soonest are gone.
     #[must_use]
     pub fn encode(&self, updates: &[Update], now: Timestamp) -> (Vec<u8>, bool) {
-        // Nearly always none of either: every counter of the record is one that is updated, and no later build has written it.
         let mut carried: Vec<Entry<'_>> = Vec::new();
         let mut extras: Vec<(CounterId, &[u8])> = Vec::new();
         for entry in self.entries() {
@@ -239,6 +251,60 @@ impl<'a> Record<'a> {
         }
         carried.iter().for_each(|entry| push_entry(&mut bytes, entry));
         (bytes, overfull)
+    }
+
+    /// What [`Self::encode`] makes of it in the usual case: the record has the counters of `updates` in the same order, no other, nothing is
+    /// reserved of them, and no other build has written anything. `None` in any other.
+    #[must_use]
+    pub fn rewritten<'u>(&self, updates: impl ExactSizeIterator<Item = &'u Update>) -> Option<Vec<u8>> {
+        let count = u8::try_from(updates.len()).ok().filter(|_| self.only.is_none())?;
+        let mut bytes = Vec::with_capacity(self.counters.len().saturating_add(2));
+        bytes.extend_from_slice(&[VERSION, count]);
+        bytes.extend_from_slice(self.counters);
+        let (_, mut rest) = bytes.split_first_chunk_mut::<2>()?;
+        for update in updates {
+            let (id, after) = rest.split_first_chunk_mut::<8>()?;
+            let (&mut [kind, length], after) = after.split_first_chunk_mut::<2>()?;
+            if *id != update.id.0.to_le_bytes() || update.slots.length() > 0 {
+                return None;
+            }
+            let (empty_at, after) = after.split_first_chunk_mut::<8>()?;
+            *empty_at = update.empty_at.0.to_le_bytes();
+            let (body, after) = after.split_at_mut_checked(length.into())?;
+            match (kind, update.counter) {
+                (FIXED, Counter::Fixed { start, used }) => {
+                    *<&mut [u8; 16]>::try_from(body).ok()? = words([start.0, used]);
+                }
+                (SLIDING, Counter::Sliding { at, previous, current }) => {
+                    *<&mut [u8; 24]>::try_from(body).ok()? = words([at.0, previous, current]);
+                }
+                (BUCKET, Counter::Bucket { at, level }) => {
+                    let (low, high) = (level as u64, (level >> 64) as u64);
+                    *<&mut [u8; 24]>::try_from(body).ok()? = words([at.0, low, high]);
+                }
+                _ => return None,
+            }
+            rest = after;
+        }
+        rest.is_empty().then_some(bytes)
+    }
+}
+
+// === impl InTurn ===
+
+impl InTurn<'_> {
+    /// The counter of that id, if it is there in a form this build knows.
+    pub fn counter(&mut self, id: CounterId) -> Option<Counter> {
+        if self.record.only.is_none() {
+            let mut rest = self.rest;
+            if let Ok(next) = Entry::take(&mut rest)
+                && next.id == id
+            {
+                self.rest = rest;
+                return Some(next.counter()?.0);
+            }
+        }
+        Some(self.record.entries().find(|entry| entry.id == id)?.counter()?.0)
     }
 }
 
@@ -329,6 +395,15 @@ fn push_head(bytes: &mut Vec<u8>, id: CounterId, kind: u8, length: usize, empty_
     // A body of more than 255 bytes cannot have been read, so none is written.
     bytes.extend_from_slice(&[kind, u8::try_from(length).unwrap_or(u8::MAX)]);
     bytes.extend_from_slice(&empty_at.0.to_le_bytes());
+}
+
+/// Words as they are stored.
+fn words<const WORDS: usize, const BYTES: usize>(words: [u64; WORDS]) -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+        *eight = word.to_le_bytes();
+    }
+    bytes
 }
 
 /// Takes the next `N` bytes.
