@@ -80,12 +80,13 @@ impl Headers {
             return Some(headers);
         }
         let (lengths, texts) = headers.parts()?;
-        // A NUL after each name and value.
-        let whole = lengths
-            .iter()
-            .map(lengths_of)
-            .try_fold(0_usize, |sum, (name, value)| sum.checked_add(name)?.checked_add(value)?.checked_add(2))?;
-        (whole <= texts.len()).then_some(headers)
+        // A NUL after each name and value. At most 2²⁹ pairs fit the memory, each of less than 2³⁴ bytes: the sum cannot wrap.
+        let length = |pair| {
+            let (name, value) = lengths_of(pair);
+            (name as u64).wrapping_add(value as u64).wrapping_add(2)
+        };
+        let whole = lengths.iter().map(length).fold(0, u64::wrapping_add);
+        (whole <= texts.len() as u64).then_some(headers)
     }
 
     /// The lengths of names and values, and then names and values.
@@ -120,16 +121,16 @@ impl Headers {
         let mut lengths = lengths.iter().map(lengths_of);
         let mut at = 0_usize;
         iter::from_fn(move || {
-            // Most are passed over by their length alone. The sums were checked when they were read.
+            // Most are passed over by their length or their last byte. The sums were checked when they were read: they do not wrap.
             for (name_length, value_length) in lengths.by_ref() {
-                let value_at = at.saturating_add(name_length).saturating_add(1);
-                let end = value_at.saturating_add(value_length);
-                let start = std::mem::replace(&mut at, end.saturating_add(1));
+                let (start, value_at) = (at, at.wrapping_add(name_length).wrapping_add(1));
+                at = value_at.wrapping_add(value_length).wrapping_add(1);
                 if name_length == name.len()
-                    && let Some(header) = texts.get(start..start.saturating_add(name_length))
+                    && let Some(header) = texts.get(start..start.wrapping_add(name_length))
+                    && header.last().map(u8::to_ascii_lowercase) == name.as_bytes().last().copied()
                     && header.eq_ignore_ascii_case(name.as_bytes())
                 {
-                    return texts.get(value_at..end);
+                    return texts.get(value_at..value_at.wrapping_add(value_length));
                 }
             }
             None
