@@ -53,12 +53,15 @@ trap 'rm -f "$new" "$new.small"' EXIT
 cp "$out/$triple/release/$package.wasm" "$new"
 how='as cargo makes it'
 if [[ $package == allowance ]]; then
-	# What the filter implements. The SDK exports all callbacks, and the proxy would call them on every request.
-	exports=(memory _initialize proxy_abi_version_0_2_1 proxy_on_memory_allocate proxy_on_vm_start proxy_on_configure proxy_on_tick
-		proxy_on_context_create proxy_on_request_headers proxy_on_response_headers proxy_on_delete)
+	# What the filter implements (src/filter/callbacks.rs). The SDK exports all callbacks, and the proxy would call them on every request.
+	callbacks=(context_create configure tick request_headers response_headers)
 	if [[ ,${FEATURES:-}, == *,llm,* ]]; then
-		exports+=(proxy_on_request_body proxy_on_request_trailers proxy_on_response_body proxy_on_log)
+		callbacks+=(request_body request_trailers response_body log)
 	fi
+	exports=(memory _initialize proxy_abi_version_0_2_1 proxy_on_memory_allocate)
+	for callback in "${callbacks[@]}"; do
+		exports+=("proxy_on_$callback=allowance_on_$callback")
+	done
 	"${PYTHON:-python3}" .make/exports.py "$new" ${NAMES:+--names} "${exports[@]}"
 	how='unused exports removed, no wasm-opt'
 	# The same filter without it, only larger. Where it could not be had before it is not asked for again.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """exports.py MODULE [--names] EXPORT...: leaves a WebAssembly module only these exports, where it has them, and without --names no names.
+EXPORT=NAME: what the module exports as NAME, under the name EXPORT.
 
 The SDK exports every callback there is, and the proxy enters the module once per exported callback and request, whether or not the filter
 does anything in it. The functions themselves stay: without an export nothing calls them, and wasm-opt drops them.
@@ -34,12 +35,12 @@ def only(section, names):
     count, at = leb(section, 0)
     kept = []
     for _ in range(count):
-        start = at
         length, at = leb(section, at)
-        name = section[at : at + length].decode()
-        _, at = leb(section, at + length + 1)
+        name, end = section[at : at + length].decode(), at + length
+        _, at = leb(section, end + 1)
         if name in names:
-            kept.append(section[start:at])
+            renamed = names[name].encode()
+            kept.append(to_leb(len(renamed)) + renamed + section[end:at])
     return to_leb(len(kept)) + b"".join(kept)
 
 
@@ -50,6 +51,7 @@ def main(path, *names):
         sys.exit(f"error: {path} is no WebAssembly module of version 1")
     CUSTOM, EXPORTS = 0, 7
     keep_names = "--names" in names
+    wanted = {name.split("=")[-1]: name.split("=")[0] for name in names}
     out, at = [module[:8]], 8
     while at < len(module):
         kind = module[at]
@@ -57,7 +59,7 @@ def main(path, *names):
         at = start + size
         if kind == CUSTOM and not keep_names and module[start + 1 :].startswith(b"name"):
             continue
-        content = only(module[start:at], set(names)) if kind == EXPORTS else module[start:at]
+        content = only(module[start:at], wanted) if kind == EXPORTS else module[start:at]
         out += [bytes([kind]), to_leb(len(content)), content]
     with open(path, "wb") as file:
         file.write(b"".join(out))

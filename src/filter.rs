@@ -2,214 +2,261 @@
 
 #[cfg(feature = "llm")]
 mod bodies;
+mod callbacks;
+mod contexts;
 
 use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
 use crate::headers::Beside;
 use crate::host::Proxy;
 use crate::reply::Reply;
+use contexts::Contexts;
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
+use proxy_wasm::types::{Action, BufferType, LogLevel};
+use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Tells the SDK what to make for each configuration; called when the module is initialized.
-pub fn register() {
-    #[cfg(feature = "llm")]
-    proxy_wasm::set_root_context(|id| Box::new(Root { gate: None, desk: Rc::new(bodies::Desk::new(id)) }));
-    #[cfg(not(feature = "llm"))]
-    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+thread_local! {
+    /// The module has one thread, and the proxy never enters it while it is in it.
+    static CONTEXTS: RefCell<Contexts<Root, Stream>> = RefCell::default();
 }
 
 /// One configuration of the filter on one worker.
 #[derive(Default)]
 struct Root {
-    gate: Option<Rc<Gate>>,
+    /// `None` until it is accepted.
+    gate: RefCell<Option<Rc<Gate>>>,
     #[cfg(feature = "llm")]
     desk: Rc<bodies::Desk>,
 }
 
-/// One request.
-struct Request {
-    gate: Option<Rc<Gate>>,
+/// A stream that has something to do yet.
+struct Stream {
     passed: Passed,
     #[cfg(feature = "llm")]
-    stream: bodies::Stream,
+    gate: Rc<Gate>,
+    #[cfg(feature = "llm")]
+    bodies: bodies::Stream,
 }
 
 /// When another configuration has taken its place, and its last request is over.
 impl Drop for Root {
     fn drop(&mut self) {
-        if let Some(gate) = &self.gate {
+        if let Some(gate) = self.gate.take() {
             gate.give_back_leases(&Proxy, true);
         }
     }
 }
 
-impl Context for Root {}
+fn contexts<T>(with: impl FnOnce(&mut Contexts<Root, Stream>) -> T) -> T {
+    CONTEXTS.with_borrow_mut(with)
+}
 
-impl RootContext for Root {
-    fn on_configure(&mut self, _size: usize) -> bool {
-        // What the proxy would not print is not formatted either.
-        proxy_wasm::set_log_level(hostcalls::get_log_level().unwrap_or(LogLevel::Info));
-        let bytes = hostcalls::get_buffer(proxy_wasm::types::BufferType::PluginConfiguration, 0, usize::MAX);
-        let bytes = bytes.ok().flatten().unwrap_or_default();
-        let config = match Config::parse(&bytes) {
-            Ok(config) => config,
-            Err(mistakes) => {
-                for mistake in mistakes.0 {
-                    log::error!("configuration refused: {mistake}");
-                }
-                return false;
-            }
-        };
-        let gate = match Gate::open(config, &Proxy, || Proxy.random()) {
-            Ok(gate) => gate,
-            Err(error) => {
-                log::error!("configuration refused: {error}");
-                return false;
-            }
-        };
-        // Every worker is configured; one of them says so.
-        if gate.namespace().announce(&Proxy, &bytes) {
-            for line in gate.announcement() {
-                log::log!(line.0, "{}", line.1);
-            }
+/// Whether the proxy still has that context. If so the rest of this callback is done for it: to be asked last.
+fn lives(id: u32) -> bool {
+    Proxy.act_for(id).is_ok()
+}
+
+/// A context comes: a configuration where there is no `root`, a stream under it where there is.
+fn create(id: u32, root: u32) {
+    // What is over is dropped outside: it may have something to give back.
+    let over = contexts(|contexts| match root {
+        0 => {
+            contexts.add_root(id, Root::new(id));
+            Vec::new()
         }
+        root => contexts.create(id, root, lives),
+    });
+    drop(over);
+}
+
+/// A configuration comes; whether it is accepted.
+fn configure(id: u32) -> bool {
+    let Some(root) = contexts(|contexts| contexts.root(id)) else {
+        return false;
+    };
+    // What the proxy would not print is not formatted either.
+    proxy_wasm::set_log_level(hostcalls::get_log_level().unwrap_or(LogLevel::Info));
+    let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX);
+    let bytes = bytes.ok().flatten().unwrap_or_default();
+    let config = match Config::parse(&bytes) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            for mistake in mistakes.0 {
+                log::error!("configuration refused: {mistake}");
+            }
+            return false;
+        }
+    };
+    let gate = match Gate::open(config, &Proxy, || Proxy.random()) {
+        Ok(gate) => gate,
+        Err(error) => {
+            log::error!("configuration refused: {error}");
+            return false;
+        }
+    };
+    // Every worker is configured; one of them says so.
+    if gate.namespace().announce(&Proxy, &bytes) {
+        for line in gate.announcement() {
+            log::log!(line.0, "{}", line.1);
+        }
+    }
+    #[cfg(feature = "llm")]
+    root.desk.tick_usually(gate.renewal_period(), gate.lease());
+    #[cfg(not(feature = "llm"))]
+    if let Some(lease) = gate.lease() {
+        // Without it leases are given back by the next request of the same caller.
+        if let Err(status) = hostcalls::set_tick_period(std::time::Duration::from_nanos(lease.get())) {
+            log::warn!("leases of idle callers are not given back: status {status:?}");
+        }
+    }
+    root.gate.replace(Some(Rc::new(gate)));
+    true
+}
+
+/// A configuration's timer fired.
+fn tick(id: u32) {
+    let (root, over) = contexts(|contexts| (contexts.root(id), contexts.roots_over(lives)));
+    drop(over);
+    let Some(root) = root else {
+        return;
+    };
+    if let Some(gate) = &*root.gate.borrow() {
+        gate.give_back_leases(&Proxy, false);
         #[cfg(feature = "llm")]
-        self.desk.tick_usually(gate.renewal_period(), gate.lease());
-        #[cfg(not(feature = "llm"))]
-        if let Some(lease) = gate.lease() {
-            // Without it leases are given back by the next request of the same caller.
-            if let Err(status) = hostcalls::set_tick_period(std::time::Duration::from_nanos(lease.get())) {
-                log::warn!("leases of idle callers are not given back: status {status:?}");
-            }
-        }
-        self.gate = Some(Rc::new(gate));
-        true
-    }
-
-    fn on_tick(&mut self) {
-        if let Some(gate) = &self.gate {
-            gate.give_back_leases(&Proxy, false);
-            #[cfg(feature = "llm")]
-            self.desk.tick(gate);
-        }
-    }
-
-    fn create_http_context(&self, _id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request {
-            gate: self.gate.clone(),
-            passed: Passed::default(),
-            #[cfg(feature = "llm")]
-            stream: bodies::Stream::new(_id, self.desk.clone()),
-        }))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        root.desk.tick(gate);
     }
 }
 
-impl Context for Request {}
-
-impl HttpContext for Request {
-    fn on_http_request_headers(&mut self, _headers: usize, _end: bool) -> Action {
-        // A filter that could not be configured is never given requests.
-        let Some(gate) = &self.gate else {
-            return Action::Continue;
-        };
-        #[cfg(feature = "llm")]
-        let verdict = if _end { gate.admit(&Proxy) } else { gate.meet(&Proxy) };
+/// The head of a request comes.
+fn request_headers(id: u32, _end: bool) -> Action {
+    // A filter that could not be configured is never given requests.
+    let Some(root) = contexts(|contexts| contexts.begin(id)) else {
+        return Action::Continue;
+    };
+    let Some(gate) = root.gate.borrow().clone() else {
+        return Action::Continue;
+    };
+    #[cfg(feature = "llm")]
+    let verdict = if _end { gate.admit(&Proxy) } else { gate.meet(&Proxy) };
+    #[cfg(not(feature = "llm"))]
+    let verdict = gate.admit(&Proxy);
+    let Verdict { action, note } = verdict;
+    #[cfg(feature = "crash")]
+    if !matches!(action, gate::Action::Wait(_)) {
+        crash_if_asked();
+    }
+    leave(note);
+    match action {
         #[cfg(not(feature = "llm"))]
-        let verdict = gate.admit(&Proxy);
-        let Verdict { action, note } = verdict;
-        #[cfg(feature = "crash")]
-        if !matches!(action, gate::Action::Wait(_)) {
-            crash_if_asked();
+        gate::Action::Pass(passed) => {
+            Stream { passed }.keep(id);
+            Action::Continue
         }
-        leave(note);
-        match action {
-            gate::Action::Pass(passed) => {
-                self.passed = passed;
-                #[cfg(feature = "llm")]
-                self.stream.open(&mut self.passed);
-                Action::Continue
-            }
-            gate::Action::Refuse(reply) => {
-                answer(&reply);
-                Action::Pause
-            }
-            #[cfg(feature = "llm")]
-            gate::Action::Wait(waiting) => {
-                let decided = self.stream.wait(gate, waiting);
-                self.decided(decided)
-            }
-            #[cfg(not(feature = "llm"))]
-            gate::Action::Wait(_) => Action::Continue,
-        }
-    }
-
-    #[cfg(feature = "llm")]
-    fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
-        let Some(gate) = &self.gate else {
-            return Action::Continue;
-        };
-        let decided = self.stream.request_body(gate, size, end);
-        self.decided(decided)
-    }
-
-    #[cfg(feature = "llm")]
-    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        let Some(gate) = &self.gate else {
-            return Action::Continue;
-        };
-        let decided = self.stream.request_trailers(gate);
-        self.decided(decided)
-    }
-
-    #[cfg(feature = "llm")]
-    fn on_http_response_body(&mut self, size: usize, end: bool) -> Action {
-        if let Some(gate) = &self.gate {
-            self.stream.response_body(gate, size, end);
-        }
-        Action::Continue
-    }
-
-    #[cfg(feature = "llm")]
-    fn on_log(&mut self) {
-        if let Some(gate) = &self.gate {
-            self.stream.over(gate);
-        }
-    }
-
-    fn on_http_response_headers(&mut self, _headers: usize, _end: bool) -> Action {
         #[cfg(feature = "llm")]
-        if let Some(gate) = &self.gate
-            && let Some(passed) = self.stream.response_headers(gate, _end)
-        {
-            self.passed = passed;
+        gate::Action::Pass(mut passed) => {
+            let mut bodies = bodies::Stream::new(id, root.desk.clone());
+            bodies.open(&mut passed);
+            Stream { passed, gate, bodies }.keep(id);
+            Action::Continue
         }
-        // Also called for the filter's own replies, which have nothing to add.
-        for group in self.passed.told(&Proxy) {
-            for (name, value) in group.fields {
-                let put = match group.beside {
-                    Beside::Together => Proxy.add_response_header(name, &value),
-                    Beside::Either { .. } => Proxy.set_response_header(name, &value),
-                };
-                if let Err(error) = put {
-                    log::debug!("response without {name}: {error}");
-                }
+        gate::Action::Refuse(reply) => {
+            answer(&reply);
+            Action::Pause
+        }
+        #[cfg(feature = "llm")]
+        gate::Action::Wait(waiting) => {
+            let mut stream =
+                Stream { passed: Passed::default(), gate, bodies: bodies::Stream::new(id, root.desk.clone()) };
+            let action = stream.decide(|bodies, gate| bodies.wait(gate, waiting));
+            stream.keep(id);
+            action
+        }
+        #[cfg(not(feature = "llm"))]
+        gate::Action::Wait(_) => Action::Continue,
+    }
+}
+
+/// The head of a response comes, the filter's own among them, which have nothing to add.
+fn response_headers(id: u32, _end: bool) {
+    let Some(mut stream) = contexts(|contexts| contexts.take(id)) else {
+        return;
+    };
+    #[cfg(feature = "llm")]
+    if let Some(passed) = stream.bodies.response_headers(&stream.gate, _end) {
+        stream.passed = passed;
+    }
+    for group in std::mem::take(&mut stream.passed).told(&Proxy) {
+        for (name, value) in group.fields {
+            let put = match group.beside {
+                Beside::Together => Proxy.add_response_header(name, &value),
+                Beside::Either { .. } => Proxy.set_response_header(name, &value),
+            };
+            if let Err(error) = put {
+                log::debug!("response without {name}: {error}");
             }
         }
-        Action::Continue
     }
+    stream.keep(id);
 }
 
 #[cfg(feature = "llm")]
-impl Request {
+fn request_body(id: u32, size: usize, end: bool) -> Action {
+    on(id, |stream| stream.decide(|bodies, gate| bodies.request_body(gate, size, end))).unwrap_or(Action::Continue)
+}
+
+#[cfg(feature = "llm")]
+fn request_trailers(id: u32) -> Action {
+    on(id, |stream| stream.decide(bodies::Stream::request_trailers)).unwrap_or(Action::Continue)
+}
+
+#[cfg(feature = "llm")]
+fn response_body(id: u32, size: usize, end: bool) {
+    on(id, |stream| stream.bodies.response_body(&stream.gate, size, end));
+}
+
+/// A stream is over, however it ended.
+#[cfg(feature = "llm")]
+fn log(id: u32) {
+    if let Some(mut stream) = contexts(|contexts| contexts.take(id)) {
+        stream.bodies.over(&stream.gate);
+    }
+}
+
+/// Does something for a stream, if there is anything to do.
+#[cfg(feature = "llm")]
+fn on<T>(id: u32, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+    let mut stream = contexts(|contexts| contexts.take(id))?;
+    let done = act(&mut stream);
+    stream.keep(id);
+    Some(done)
+}
+
+impl Root {
+    fn new(_id: u32) -> Self {
+        Self {
+            gate: RefCell::default(),
+            #[cfg(feature = "llm")]
+            desk: Rc::new(bodies::Desk::new(_id)),
+        }
+    }
+}
+
+impl Stream {
+    /// Keeps it until its next callback, if that has anything to do.
+    fn keep(self, id: u32) {
+        let waits = self.passed.is_told();
+        #[cfg(feature = "llm")]
+        let waits = waits || !self.bodies.is_over();
+        if waits {
+            contexts(|contexts| contexts.put(id, Box::new(self), lives));
+        }
+    }
+
     /// What a body decided.
-    fn decided(&mut self, (action, passed): (Action, Option<Passed>)) -> Action {
+    #[cfg(feature = "llm")]
+    fn decide(&mut self, ask: impl FnOnce(&mut bodies::Stream, &Gate) -> (Action, Option<Passed>)) -> Action {
+        let (action, passed) = ask(&mut self.bodies, &self.gate);
         if let Some(passed) = passed {
             self.passed = passed;
         }

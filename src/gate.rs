@@ -454,6 +454,12 @@ impl Passed {
     #[cfg(not(feature = "llm"))]
     fn owe(&mut self, _: Bill) {}
 
+    /// Whether there may be any fields to put on the response.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// The groups of header fields to put on the response.
     #[must_use]
     pub fn told(&self, response: &impl Response) -> Vec<Group> {

@@ -55,6 +55,12 @@ impl Proxy {
         raw::set_property(name, text.as_bytes())
     }
 
+    /// Acts for another context until this callback is over: a stream, or the root. Refused where that is gone; then nothing must be done for
+    /// it.
+    pub(crate) fn act_for(self, context: u32) -> Result<(), HostError> {
+        raw::set_effective_context(context)
+    }
+
     /// Random bytes from the host.
     pub(crate) fn random(self) -> Option<[u8; 16]> {
         let mut bytes = [0; 16];
@@ -98,11 +104,6 @@ impl Proxy {
     /// A header of the response, its first value.
     pub(crate) fn response_value(self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         raw::header(RESPONSE_HEADERS, name)
-    }
-
-    /// Acts for another context from here on: a stream, or the root. Refused where that is gone; then nothing must be done for it.
-    pub(crate) fn act_for(self, context: u32) -> Result<(), HostError> {
-        raw::set_effective_context(context)
     }
 
     /// Lets a request go on that was held.
@@ -251,7 +252,6 @@ mod raw {
         ) -> u32;
         #[cfg(feature = "llm")]
         fn proxy_set_buffer_bytes(buffer: u32, start: usize, length: usize, value: *const u8, value_len: usize) -> u32;
-        #[cfg(feature = "llm")]
         fn proxy_set_effective_context(context: u32) -> u32;
         #[cfg(feature = "llm")]
         fn proxy_continue_stream(stream: u32) -> u32;
@@ -406,7 +406,6 @@ mod raw {
         check("set_buffer_bytes", status)
     }
 
-    #[cfg(feature = "llm")]
     pub(super) fn set_effective_context(context: u32) -> Result<(), HostError> {
         // SAFETY: numbers only.
         let status = unsafe { proxy_set_effective_context(context) };

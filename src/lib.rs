@@ -81,10 +81,3 @@ pub mod terms;
 pub mod usage;
 pub mod waiting;
 pub mod window;
-
-#[cfg(target_arch = "wasm32")]
-mod entry {
-    proxy_wasm::main! {{
-        crate::filter::register();
-    }}
-}

@@ -125,6 +125,11 @@ impl Stream {
         Self { id, desk, state: State::Over }
     }
 
+    /// Whether nothing is to happen any more.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
     /// Its body decides: holds the head if the host can.
     pub(super) fn wait(&mut self, gate: &Gate, waiting: Box<Waiting>) -> (Action, Option<Passed>) {
         if waiting.wants_plain() {
