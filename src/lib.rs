@@ -81,3 +81,6 @@ pub mod terms;
 pub mod usage;
 pub mod waiting;
 pub mod window;
+
+#[cfg(target_arch = "wasm32")]
+mod memory;
