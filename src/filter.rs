@@ -52,9 +52,9 @@ fn contexts<T>(with: impl FnOnce(&mut Contexts<Root, Stream>) -> T) -> T {
     CONTEXTS.with_borrow_mut(with)
 }
 
-/// Whether the proxy still has that context. If so the rest of this callback is done for it: to be asked last.
+/// Whether the proxy still has that context. To be asked last: see [`Proxy::has`].
 fn lives(id: u32) -> bool {
-    Proxy.act_for(id).is_ok()
+    Proxy.has(id)
 }
 
 /// A context comes: a configuration where there is no `root`, a stream under it where there is.
@@ -116,9 +116,7 @@ fn configure(id: u32) -> bool {
 
 /// A configuration's timer fired.
 fn tick(id: u32) {
-    let (root, over) = contexts(|contexts| (contexts.root(id), contexts.roots_over(lives)));
-    drop(over);
-    let Some(root) = root else {
+    let Some(root) = contexts(|contexts| contexts.root(id)) else {
         return;
     };
     if let Some(gate) = &*root.gate.borrow() {
@@ -126,6 +124,8 @@ fn tick(id: u32) {
         #[cfg(feature = "llm")]
         root.desk.tick(gate);
     }
+    let over = contexts(|contexts| contexts.roots_over(lives));
+    drop(over);
 }
 
 /// The head of a request comes.

@@ -17,6 +17,7 @@ pub(crate) struct Proxy;
 // proxy_status_t
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const BAD_ARGUMENT: u32 = 2;
 const SERIALIZATION_FAILURE: u32 = 3;
 const CAS_MISMATCH: u32 = 8;
 
@@ -55,10 +56,10 @@ impl Proxy {
         raw::set_property(name, text.as_bytes())
     }
 
-    /// Acts for another context until this callback is over: a stream, or the root. Refused where that is gone; then nothing must be done for
-    /// it.
-    pub(crate) fn act_for(self, context: u32) -> Result<(), HostError> {
-        raw::set_effective_context(context)
+    /// Whether the proxy still has a context: a stream, or a root. If so the rest of this callback acts for it. A host that does not say so
+    /// is taken to have it.
+    pub(crate) fn has(self, context: u32) -> bool {
+        !matches!(raw::set_effective_context(context), Err(HostError { status: BAD_ARGUMENT, .. }))
     }
 
     /// Random bytes from the host.
@@ -104,6 +105,11 @@ impl Proxy {
     /// A header of the response, its first value.
     pub(crate) fn response_value(self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         raw::header(RESPONSE_HEADERS, name)
+    }
+
+    /// Acts for another context from here on: a stream, or the root. Refused where that is gone; then nothing must be done for it.
+    pub(crate) fn act_for(self, context: u32) -> Result<(), HostError> {
+        raw::set_effective_context(context)
     }
 
     /// Lets a request go on that was held.

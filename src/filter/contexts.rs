@@ -131,7 +131,7 @@ mod tests {
     fn streams_that_are_over_go_before_they_are_more_than_those_under_way() {
         let mut contexts = with_roots(&[1]);
         // Every tenth stays.
-        let lives = |id: u32| id % 10 == 0;
+        let lives = |id: u32| id.is_multiple_of(10);
         let mut most_over = 0;
         for id in 2..100_000 {
             contexts.create(id, 1, lives);

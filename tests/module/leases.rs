@@ -37,3 +37,30 @@ fn an_idle_callers_lease_is_given_back_by_the_timer() {
     assert_eq!(calls.iter().filter(|call| call.name == "proxy_set_shared_data").count(), 1);
     assert_eq!(admitted(&mut other, 100), 31);
 }
+
+#[test]
+fn what_a_configuration_leaves_is_given_back_once_it_is_over() {
+    let (clock, shared) = (Clock::default(), Arc::new(SharedData::default()));
+    let (mut busy, mut other) = (worker(1000, &clock, &shared), worker(1000, &clock, &shared));
+    assert_eq!(admitted(&mut busy, 32), 32);
+    other.configure(configuration(63, "").as_bytes()).unwrap();
+    busy.configure(configuration(63, "").as_bytes()).unwrap();
+    assert_eq!(admitted(&mut other, 1), 0);
+    // While it has requests it is not over.
+    busy.tick();
+    assert_eq!(admitted(&mut other, 1), 0);
+    busy.end_other_roots();
+    busy.tick();
+    assert_eq!(admitted(&mut other, 100), 31);
+}
+
+#[test]
+fn a_configuration_that_is_over_is_found_out_by_requests_too() {
+    let (clock, shared) = (Clock::default(), Arc::new(SharedData::default()));
+    let mut busy = worker(1000, &clock, &shared);
+    assert_eq!(admitted(&mut busy, 32), 32);
+    busy.configure(configuration(63, "").as_bytes()).unwrap();
+    busy.end_other_roots();
+    // 31 more are there once the lease is back, and denied ones look for it.
+    assert_eq!(admitted(&mut busy, 1000), 31);
+}

@@ -118,6 +118,12 @@ impl Instance {
         Ok((configured != Some(0)).then_some(root))
     }
 
+    /// The last request of every configuration but the present one is over, and so are they.
+    pub fn end_other_roots(&mut self) {
+        let root = self.root;
+        self.store.data_mut().contexts.retain(|context| *context == root);
+    }
+
     /// The host calls that the last accepted configuration took.
     pub fn startup_calls(&self) -> &[Call] {
         &self.startup.calls
@@ -319,14 +325,7 @@ impl Instance {
             .unwrap_or_else(|error| panic!("{export} has another signature: {error}"));
         self.store.data_mut().seen.entries.push(export.to_owned());
         self.store.data_mut().during = export.to_owned();
-        if std::env::var_os("FT").is_some() {
-            eprintln!("FT {} -> {}", u64::MAX - self.fuel(), export);
-        }
-        let r = function.call(&mut self.store, params);
-        if std::env::var_os("FT").is_some() {
-            eprintln!("FT {} <- {}", u64::MAX - self.fuel(), export);
-        }
-        r.map(Some).map_err(|error| {
+        function.call(&mut self.store, params).map(Some).map_err(|error| {
             self.failed = true;
             Trap { during: export.to_owned(), message: error.to_string(), logs: self.take_seen().logs }
         })
