@@ -187,8 +187,15 @@ impl Config {
 }
 
 impl Mistakes {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Mistake { path: path.into(), message: message.into() });
+    fn add(&mut self, path: impl fmt::Display, message: impl fmt::Display) {
+        self.note(&path, &message);
+    }
+
+    /// One for all: there are many places where something can be wrong.
+    #[cold]
+    #[inline(never)]
+    fn note(&mut self, path: &dyn fmt::Display, message: &dyn fmt::Display) {
+        self.0.push(Mistake { path: path.to_string(), message: message.to_string() });
     }
 }
 
@@ -278,7 +285,7 @@ fn exactly_one(path: &str, fields: &[(&str, bool)], mistakes: &mut Mistakes) -> 
         return Some(());
     }
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();
-    mistakes.add(path, format!("expected exactly one of {}, got {given}", names.join(", ")));
+    mistakes.add(path, format_args!("expected exactly one of {}, got {given}", names.join(", ")));
     None
 }
 
@@ -294,13 +301,14 @@ fn unique_name(
     let (one, list) = kind;
     let path = || format!("{list}[{index}].name");
     if name.is_absent() {
-        mistakes.add(path(), format!("expected {NAME}, got nothing"));
+        mistakes.add(path(), format_args!("expected {NAME}, got nothing"));
     }
     let Some(Name(name)) = name.given() else {
         return String::new();
     };
     if let Some(first) = known(&name) {
-        mistakes.add(path(), format!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
+        mistakes
+            .add(path(), format_args!("expected a name that no other {one} has, got {name:?} as in {list}[{first}]"));
     }
     name
 }

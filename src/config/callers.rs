@@ -75,7 +75,7 @@ fn metadata(spec: Field<Vec<Field<MetadataKey>>>, path: &str, mistakes: &mut Mis
         let got = parts.len();
         mistakes.add(
             child(path, "metadata"),
-            format!("expected a filter's namespace and at least one key, got {got} parts"),
+            format_args!("expected a filter's namespace and at least one key, got {got} parts"),
         );
         return None;
     }
@@ -115,7 +115,7 @@ pub(super) fn consumers(
         match spec.given() {
             Some(spec) => {
                 if with_keys && (spec.keys.is_absent() || matches!(&spec.keys, Field::Given(keys) if keys.is_empty())) {
-                    mistakes.add(format!("consumers[{index}].keys"), "expected at least one key, got nothing");
+                    mistakes.add(format_args!("consumers[{index}].keys"), "expected at least one key, got nothing");
                 }
                 consumer(spec, index, plans, everywhere, &mut directory, mistakes);
             }
@@ -145,7 +145,7 @@ fn consumer(
         if limits.len() > MAX_LIMITS {
             mistakes.add(
                 path,
-                format!("expected at most {MAX_LIMITS} limits together with the plan's, got {}", limits.len()),
+                format_args!("expected at most {MAX_LIMITS} limits together with the plan's, got {}", limits.len()),
             );
         }
         limits.into()
@@ -163,7 +163,7 @@ fn consumer(
             continue;
         };
         if let Err(owner) = directory.add_key(hash, key) {
-            mistakes.add(path(), format!("expected a key that is listed once, got one of consumers[{owner}]"));
+            mistakes.add(path(), format_args!("expected a key that is listed once, got one of consumers[{owner}]"));
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Everywhere {
 pub(super) fn plan(name: String, spec: Field<PlanSpec>, everywhere: Everywhere, mistakes: &mut Mistakes) -> Plan {
     let path = child("plans", &name);
     if values::name(&name).is_none() {
-        mistakes.add(path.clone(), format!("expected {NAME}, got {name:?}"));
+        mistakes.add(&path, format_args!("expected {NAME}, got {name:?}"));
     }
     let spec = spec.given();
     let shadow = spec.as_ref().is_some_and(|spec| spec.shadow == Field::Given(true));
@@ -59,7 +59,7 @@ pub(super) fn limits(
         if let Some(first) = names.get(&limit.label) {
             mistakes.add(
                 child(&path, "name"),
-                format!("expected a name that no other limit here has, got {:?} as in [{first}]", limit.label),
+                format_args!("expected a name that no other limit here has, got {:?} as in [{first}]", limit.label),
             );
             continue;
         }
@@ -67,7 +67,7 @@ pub(super) fn limits(
         limits.push(limit);
     }
     if limits.len() > MAX_LIMITS {
-        mistakes.add(path, format!("expected at most {MAX_LIMITS} limits, got {}", limits.len()));
+        mistakes.add(path, format_args!("expected at most {MAX_LIMITS} limits, got {}", limits.len()));
     }
     limits
 }
@@ -79,7 +79,7 @@ fn limit(spec: LimitSpec, scope: &str, path: &str, everywhere: Everywhere, mista
         ("per", spec.per.is_absent(), r#"a duration like "1m" or a word like day"#),
     ] {
         if absent {
-            mistakes.add(child(path, name), format!("expected {expected}, got nothing"));
+            mistakes.add(child(path, name), format_args!("expected {expected}, got nothing"));
         }
     }
     for (name, absent) in [
@@ -112,7 +112,7 @@ fn limit(spec: LimitSpec, scope: &str, path: &str, everywhere: Everywhere, mista
     if window.is_word() && algorithm != Algorithm::FixedWindow {
         mistakes.add(
             child(path, "algorithm"),
-            format!("expected fixed_window with the calendar word {window}; the other algorithms take a duration"),
+            format_args!("expected fixed_window with the calendar word {window}; the other algorithms take a duration"),
         );
         return None;
     }
@@ -158,7 +158,7 @@ fn weights(spec: Field<WeightsSpec>, unit: Unit, path: &str, mistakes: &mut Mist
         ("reasoning", spec.reasoning.is_absent(), Count::Input, "output"),
     ] {
         if !absent && count == other {
-            mistakes.add(child(path, name), format!("expected only with count: total or {counts}"));
+            mistakes.add(child(path, name), format_args!("expected only with count: total or {counts}"));
         }
     }
     let weight = |field: Field<Weight>, default| field.given().map_or(default, |weight| weight.0);
@@ -190,13 +190,13 @@ pub(super) fn index(
     mistakes: &mut Mistakes,
 ) -> Option<usize> {
     if name.is_absent() {
-        mistakes.add(path.to_string(), "expected the name of a plan, got nothing");
+        mistakes.add(&path, "expected the name of a plan, got nothing");
     }
     let Name(name) = name.given()?;
     let index = plans.iter().position(|plan| *plan.name == *name);
     if index.is_none() {
         let known: Vec<&str> = plans.iter().map(|plan| &*plan.name).collect();
-        mistakes.add(path.to_string(), format!("expected the name of a plan ({}), got {name:?}", known.join(", ")));
+        mistakes.add(&path, format_args!("expected the name of a plan ({}), got {name:?}", known.join(", ")));
     }
     index
 }

@@ -43,6 +43,13 @@ pub(super) trait Read<'a>: Sized {
     fn read(reader: Reader<'a, '_>) -> Result<Self, Refused>;
 }
 
+/// A field that waits for its value. One walk over an object's fields serves all objects, whatever the types of their fields are: a walk for each
+/// would be a tenth of the module.
+pub(super) trait Slot<'a> {
+    /// Reads what stands here; it may be wrong.
+    fn fill(&mut self, reader: Reader<'a, '_>);
+}
+
 /// A value was refused, and that has been noted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refused;
@@ -113,15 +120,11 @@ macro_rules! object {
             fn read(
                 reader: $crate::config::reader::Reader<'a, '_>,
             ) -> Result<Self, $crate::config::reader::Refused> {
-                const FIELDS: &[&str] = &[$($crate::config::reader::unraw(stringify!($field))),*];
                 let mut object = Self::default();
-                reader.object(FIELDS, &mut |field, reader| {
-                    let mut slots = FIELDS.iter();
-                    $(if slots.next() == Some(&field) {
-                        object.$field = Field::read(reader);
-                        return;
-                    })*
-                })?;
+                reader.object(&mut [$((
+                    const { $crate::config::reader::unraw(stringify!($field)) },
+                    &mut object.$field as &mut dyn $crate::config::reader::Slot<'a>,
+                )),*])?;
                 Ok(object)
             }
         }
@@ -212,6 +215,12 @@ impl<T> Field<T> {
 
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
+    }
+}
+
+impl<'a, T: Read<'a>> Slot<'a> for Field<T> {
+    fn fill(&mut self, reader: Reader<'a, '_>) {
+        *self = Self::read(reader);
     }
 }
 
@@ -451,25 +460,25 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// An object with some of these fields.
-    pub(super) fn object(self, fields: &[&str], read: &mut dyn FnMut(&str, Reader<'a, '_>)) -> Result<(), Refused> {
+    pub(super) fn object(self, slots: &mut [(&str, &mut dyn Slot<'a>)]) -> Result<(), Refused> {
         let Value::Object(object) = &self.value else {
-            let expected = match fields {
-                [only] => format!("an object with the field {only}"),
-                fields => format!("an object with some of the fields {}", fields.join(", ")),
+            let expected = match slots {
+                [(only, _)] => format!("an object with the field {only}"),
+                slots => format!("an object with some of the fields {}", names(slots)),
             };
             return Err(self.refuse(&expected));
         };
         let here = self.notes.path.len();
         self.notes.fields(object, &mut |field, reader| {
-            if fields.contains(&field) {
-                read(field, reader);
+            if let Some((_, slot)) = slots.iter_mut().find(|(name, _)| *name == field) {
+                slot.fill(reader);
             } else {
                 let notes = reader.notes;
                 // The name itself may be one, where a space is missing behind a colon.
                 if notes.is_secret(&notes.path) {
                     notes.path.truncate(here);
                 }
-                notes.note(format!("unknown field, expected one of {}", fields.join(", ")));
+                notes.note(format!("unknown field, expected one of {}", names(slots)));
             }
         });
         Ok(())
@@ -481,11 +490,13 @@ const LIST: &str = "a list";
 fn one_of<T>(words: &[(&str, T)]) -> String {
     match words {
         [(only, _)] => (*only).to_owned(),
-        words => {
-            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            format!("one of {}", words.join(", "))
-        }
+        words => format!("one of {}", names(words)),
     }
+}
+
+fn names<T>(named: &[(&str, T)]) -> String {
+    let names: Vec<&str> = named.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
 }
 
 /// A value as a mistake shows it; none where it may be a secret.

@@ -142,7 +142,7 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
         if counters > MAX_LIMITS && limits.len() <= MAX_LIMITS {
             mistakes.add(
                 "rules",
-                format!(
+                format_args!(
                     "expected at most {MAX_LIMITS} limits for one caller over all rules, got {counters} for {caller}"
                 ),
             );
@@ -167,8 +167,8 @@ pub(super) fn check(config: &Config, mistakes: &mut Mistakes) {
         });
         if let Some((caller, limit)) = smallest {
             mistakes.add(
-                format!("rules[{index}].cost"),
-                format!(
+                format_args!("rules[{index}].cost"),
+                format_args!(
                     "expected at most {}, all that {caller} has per {}, got {cost}",
                     limit.capacity(),
                     limit.window()
