@@ -191,15 +191,13 @@ impl HttpContext for Request {
             self.passed = passed;
         }
         // Also called for the filter's own replies, which have nothing to add.
-        for group in self.passed.told(&Proxy) {
-            for (name, value) in group.fields {
-                let put = match group.beside {
-                    Beside::Together => Proxy.add_response_header(name, &value),
-                    Beside::Either { .. } => Proxy.set_response_header(name, &value),
-                };
-                if let Err(error) = put {
-                    log::debug!("response without {name}: {error}");
-                }
+        for (name, value, beside) in self.passed.told(&Proxy).iter() {
+            let put = match beside {
+                Beside::Together => Proxy.add_response_header(name, value),
+                Beside::Either { .. } => Proxy.set_response_header(name, value),
+            };
+            if let Err(error) = put {
+                log::debug!("response without {name}: {error}");
             }
         }
         Action::Continue

@@ -8,7 +8,8 @@ use crate::config::{Config, FailureMode};
 use crate::cost::Cost;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
-use crate::headers::{Group, Style};
+use crate::fields::Fields;
+use crate::headers::{Groups, Style};
 use crate::ledger::{Account, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome as Charged};
 use crate::memo::Memo;
@@ -454,14 +455,16 @@ impl Passed {
     #[cfg(not(feature = "llm"))]
     fn owe(&mut self, _: Bill) {}
 
-    /// The groups of header fields to put on the response.
+    /// The header fields to put on the response.
     #[must_use]
-    pub fn told(&self, response: &impl Response) -> Vec<Group> {
+    pub fn told(&self, response: &impl Response) -> Groups {
         let Some(Told { terms, standing, others, style }) = &self.told else {
-            return Vec::new();
+            return Groups::default();
         };
-        let mut groups = terms.fields(style, standing, others);
-        groups.retain(|group| group.is_told(|name| response.response_header(name)));
-        groups
+        // The policy, and numbers.
+        let mut told = Groups::after(Fields::with_capacity(8, terms.policy.len().saturating_add(128)));
+        terms.tell(style, standing, others, &mut told);
+        told.retain_beside(|name| response.response_header(name));
+        told
     }
 }

@@ -4,11 +4,13 @@ use crate::caller::Place;
 use crate::config::{Config, Denial};
 use crate::counter::Wait;
 use crate::decision::Standing;
+use crate::digits::Digits;
 use crate::key::Source;
 use crate::plan::Limit;
 use crate::template::Words;
 use crate::terms::Terms;
 use crate::window::{MILLISECOND, SECOND};
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
 
 /// Why a request is refused that no limit denies.
@@ -74,7 +76,7 @@ pub struct Facts<'a> {
     /// A word for programs, like `rate_limit_exceeded`.
     pub code: &'static str,
     /// A sentence for people.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// The limit, if one denied the request.
     pub denied: Option<Denied<'a>>,
     /// Members of the operator's own beside the message, in JSON.
@@ -90,6 +92,8 @@ pub struct Denied<'a> {
     pub name: &'a str,
     /// The plan's name.
     pub plan: &'a str,
+    /// The limit's window, in its canonical form.
+    pub per: &'a str,
     /// Units this request would have cost.
     pub cost: u64,
     /// Units left.
@@ -113,24 +117,22 @@ impl Refusal {
         let identity = config.identity.is_some();
         let (class, status, code, message) = match self {
             Self::MissingKey => {
-                let message = if identity { "Missing identity.".to_owned() } else { missing_key(&config.sources.from) };
+                let message = if identity { "Missing identity.".into() } else { missing_key(&config.sources.from) };
                 (Class::Unauthenticated, 401, "missing_api_key", message)
             }
             Self::InvalidKey => {
                 let message = if identity { "Unknown consumer." } else { "Invalid API key." };
-                (Class::Unauthenticated, 401, "invalid_api_key", message.to_owned())
+                (Class::Unauthenticated, 401, "invalid_api_key", message.into())
             }
             Self::AmbiguousKey => {
                 let message =
                     if identity { "More than one identity." } else { "More than one API key. Send exactly one." };
-                (Class::Invalid, 400, "ambiguous_api_key", message.to_owned())
+                (Class::Invalid, 400, "ambiguous_api_key", message.into())
             }
-            Self::ConsumerDisabled => {
-                (Class::Forbidden, 403, "consumer_disabled", "This consumer is disabled.".to_owned())
-            }
-            Self::KeyDisabled => (Class::Forbidden, 403, "consumer_disabled", "This API key is disabled.".to_owned()),
+            Self::ConsumerDisabled => (Class::Forbidden, 403, "consumer_disabled", "This consumer is disabled.".into()),
+            Self::KeyDisabled => (Class::Forbidden, 403, "consumer_disabled", "This API key is disabled.".into()),
             Self::Unavailable => {
-                let message = "The rate limiter is unavailable. Try again.".to_owned();
+                let message = "The rate limiter is unavailable. Try again.".into();
                 (Class::Unavailable, 503, "limiter_unavailable", message)
             }
         };
@@ -158,12 +160,17 @@ impl Refusal {
     }
 }
 
-fn missing_key(sources: &[Source]) -> String {
-    let places: Vec<String> = sources.iter().filter_map(Source::place).collect();
-    if places.is_empty() {
-        return "Missing API key.".to_owned();
+fn missing_key(sources: &[Source]) -> Cow<'static, str> {
+    let mut message = "Missing API key.".to_owned();
+    let mut before = " Send it as ";
+    for place in sources.iter().filter_map(Source::place) {
+        message.push_str(std::mem::replace(&mut before, " or "));
+        message.push_str(&place);
     }
-    format!("Missing API key. Send it as {}.", places.join(" or "))
+    if before == " or " {
+        message.push('.');
+    }
+    message.into()
 }
 
 // === impl Exceeded ===
@@ -173,46 +180,58 @@ impl<'a> Exceeded<'a> {
     #[must_use]
     pub fn facts(&self) -> Option<Facts<'a>> {
         let Self { denial, terms, standing, cost, wait, caller, .. } = *self;
-        let (limit, name) = (terms.limits.get(standing.limit)?, terms.name(standing.limit)?);
+        let (limit, name, per) =
+            (terms.limits.get(standing.limit)?, terms.name(standing.limit)?, terms.per(standing.limit)?);
         let wait = match wait {
             Wait::For(span) => Some(Pause::of(self.spread(span))),
             Wait::Never => None,
         };
         let max = limit.max().get();
-        let facts = || {
-            let text = denial.sentence(limit.unit);
-            if denial.expose { format!("{text}: {max} per {}.", limit.window()) } else { format!("{text}.") }
-        };
         let words = |pause: Pause| Words {
             limit: &limit.label,
             max,
             unit: limit.unit,
-            per: limit.window(),
+            per,
             retry_after: pause.seconds(),
             plan: &terms.plan,
             caller,
         };
-        let (class, code, message) = match (wait, &denial.template) {
-            (Some(pause), Some(template)) => {
-                (Class::RateLimited, "rate_limit_exceeded", template.filled(&words(pause)))
+        let message = match (wait, &denial.template) {
+            (Some(pause), Some(template)) => template.filled(&words(pause)),
+            _ => {
+                let sentence = denial.sentence(limit.unit);
+                // What follows it is shorter than that.
+                let mut message = String::with_capacity(sentence.len().saturating_add(96));
+                message.push_str(&sentence);
+                if denial.expose {
+                    message.push_str(": ");
+                    message.push_str(Digits::of(max).as_str());
+                    message.push_str(" per ");
+                    message.push_str(per);
+                }
+                let (before, number, after) = match wait {
+                    Some(pause) => (". Retry after ", pause.seconds(), " s."),
+                    None => (". This request alone costs ", cost, "."),
+                };
+                message.push_str(before);
+                message.push_str(Digits::of(number).as_str());
+                message.push_str(after);
+                message
             }
-            (Some(pause), None) => {
-                let message = format!("{} Retry after {} s.", facts(), pause.seconds());
-                (Class::RateLimited, "rate_limit_exceeded", message)
-            }
-            (None, _) => {
-                (Class::TooLarge, "request_too_large", format!("{} This request alone costs {cost}.", facts()))
-            }
+        };
+        let (class, code) = match wait {
+            Some(_) => (Class::RateLimited, "rate_limit_exceeded"),
+            None => (Class::TooLarge, "request_too_large"),
         };
         // Whoever is told to wait is told so in every member; where waiting does not help there is nothing to fill in.
         let members = wait.map(|pause| {
             let filled = denial.members.iter().map(|(name, text)| (name.as_str(), text.filled(&words(pause))));
             filled.collect()
         });
-        let denied =
-            Denied { limit, name, plan: &terms.plan, cost, remaining: standing.remaining, wait, expose: denial.expose };
+        let (plan, remaining, expose) = (&*terms.plan, standing.remaining, denial.expose);
+        let denied = Denied { limit, name, plan, per, cost, remaining, wait, expose };
         let members = members.unwrap_or_default();
-        Some(Facts { class, status: denial.status, code, message, denied: Some(denied), members })
+        Some(Facts { class, status: denial.status, code, message: message.into(), denied: Some(denied), members })
     }
 
     /// The wait, longer by a part of the configured fraction: clients that are told the same second come back together, as no SDK adds jitter to
@@ -238,11 +257,11 @@ impl<'a> Exceeded<'a> {
 impl Facts<'_> {
     /// The member `type` of OpenAI's error object and of its likes.
     #[must_use]
-    pub fn kind(&self) -> String {
+    pub fn kind(&self) -> &'static str {
         match (&self.denied, self.class) {
-            (Some(denied), _) => denied.limit.unit.to_string(),
-            (None, Class::Unavailable) => "server_error".to_owned(),
-            (None, _) => "invalid_request_error".to_owned(),
+            (Some(denied), _) => denied.limit.unit.name(),
+            (None, Class::Unavailable) => "server_error",
+            (None, _) => "invalid_request_error",
         }
     }
 

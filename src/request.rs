@@ -99,16 +99,18 @@ impl Headers {
     /// Writes the same serialization.
     #[must_use]
     pub fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
-        let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let length = |(name, value): &(&str, &str)| name.len().saturating_add(value.len()).saturating_add(10);
         let mut bytes = Vec::with_capacity(pairs.iter().map(length).fold(4, usize::saturating_add));
-        bytes.extend_from_slice(&word(pairs.len()));
+        bytes.extend_from_slice(&word(pairs.len()).to_le_bytes());
         for (name, value) in pairs {
-            bytes.extend_from_slice(&word(name.len()));
-            bytes.extend_from_slice(&word(value.len()));
+            let lengths = u64::from(word(name.len())) | u64::from(word(value.len())) << 32;
+            bytes.extend_from_slice(&lengths.to_le_bytes());
         }
-        for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
-            bytes.extend_from_slice(text.as_bytes());
+        for (name, value) in pairs {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(value.as_bytes());
             bytes.push(0);
         }
         bytes

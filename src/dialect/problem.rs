@@ -1,9 +1,8 @@
 //! Problem details (RFC 9457), with the problem type of draft-ietf-httpapi-ratelimit-headers. The member `error` is for SDKs that look for it.
 
-use super::openai::ErrorBody;
-use super::{Asked, Dialect, json_bytes, no_fields};
+use super::writer::Writer;
+use super::{Asked, Dialect, no_fields, openai};
 use crate::refusal::{Class, Facts};
-use serde::Serialize;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "problem",
@@ -29,17 +28,6 @@ fn speaks(asked: &Asked<'_>) -> bool {
     })
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated_policies: Option<[&'a str; 1]>,
-    error: ErrorBody<'a>,
-}
-
 fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
     let (r#type, title) = match facts.class {
         Class::RateLimited | Class::TooLarge => {
@@ -51,12 +39,14 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
         Class::Forbidden => ("about:blank", "Forbidden"),
         Class::Unavailable => ("about:blank", "Service Unavailable"),
     };
-    json_bytes(&Problem {
-        r#type,
-        title,
-        status: facts.status,
-        detail: &facts.message,
-        violated_policies: facts.denied.as_ref().map(|denied| [denied.name]),
-        error: ErrorBody::new(facts),
+    Writer::object(|body| {
+        body.text("type", r#type);
+        body.text("title", title);
+        body.number("status", facts.status.into());
+        body.text("detail", &facts.message);
+        if let Some(denied) = &facts.denied {
+            body.list("violated-policies", |policies| policies.item_text(denied.name));
+        }
+        openai::write_error(facts, body);
     })
 }
