@@ -66,6 +66,8 @@ pub struct Asked<'h> {
     path: Cow<'h, [u8]>,
     query: &'h [u8],
     headers: &'h Headers,
+    /// How long the names of the headers are, a bit for each length. Most that are looked for are not there, which this tells at once.
+    lengths: u64,
 }
 
 // === impl Dialect ===
@@ -114,6 +116,7 @@ impl<'h> Asked<'h> {
     /// Of a request with these headers.
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
+        let lengths = headers.name_lengths().fold(0, |lengths, length| lengths | of_length(length));
         let target = headers.values(":path").next().unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let written = parts.next().unwrap_or_default();
@@ -125,7 +128,7 @@ impl<'h> Asked<'h> {
         } else {
             Cow::Borrowed(without_slash(written))
         };
-        Self { path, query, headers }
+        Self { path, query, headers, lengths }
     }
 
     /// All headers.
@@ -137,6 +140,9 @@ impl<'h> Asked<'h> {
     /// The first value of a header.
     #[must_use]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        if self.lengths & of_length(name.len()) == 0 {
+            return None;
+        }
         self.headers.values(name).next()
     }
 
@@ -163,6 +169,11 @@ impl<'h> Asked<'h> {
         }
         false
     }
+}
+
+/// The bit that stands for names of this length, and of lengths that no name has which is looked for.
+fn of_length(length: usize) -> u64 {
+    1 << (length & 63)
 }
 
 /// A path without the slashes at its end.

@@ -34,11 +34,23 @@ impl Digits {
         Self { bytes, start: MOST.saturating_sub(written) }
     }
 
+    /// In ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let digits = self.bytes.get(self.start..).unwrap_or_default();
-        std::str::from_utf8(digits).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// Writes them at the end of a text; most are so few that to look whether they are UTF-8 takes longer.
+    pub fn append_to(&self, text: &mut String) {
+        for digit in self.as_bytes() {
+            text.push(char::from(*digit));
+        }
     }
 }
 

@@ -27,7 +27,7 @@ impl Fields {
 
     /// Adds a field with a number.
     pub fn push_number(&mut self, name: &'static str, value: u64) {
-        self.push(name, Digits::of(value).as_str());
+        self.push_with(name, |text| Digits::of(value).append_to(text));
     }
 
     /// Adds a field whose value is what `write` appends to the text.
@@ -55,7 +55,7 @@ impl Fields {
     }
 
     /// Names and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> + Clone {
         let mut start = 0;
         self.parts.iter().map(move |(name, end)| {
             let value = self.values.get(start..*end).unwrap_or_default();

@@ -62,7 +62,8 @@ pub struct Left<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     fields: Fields,
-    groups: Vec<Group>,
+    /// `None` where nobody asks: a reply has no upstream.
+    groups: Option<Vec<Group>>,
 }
 
 /// The fields from the end of the group before.
@@ -131,10 +132,11 @@ impl Style {
         let Some(beside) = self.provider.and_then(|provider| provider(left, &mut told.fields)) else {
             return;
         };
-        if told.groups.iter().any(|known| known.beside.is_like(beside)) {
-            told.fields.truncate(before);
-        } else {
-            told.close(beside);
+        match beside {
+            Beside::Either { told_in, .. } if told.fields.names().take(before).any(|known| known == told_in) => {
+                told.fields.truncate(before);
+            }
+            _ => told.close(beside),
         }
     }
 }
@@ -142,30 +144,38 @@ impl Style {
 // === impl Groups ===
 
 impl Groups {
-    /// No group yet, after fields that are in none.
+    /// No group yet, and `fields` has the room for them.
     #[must_use]
-    pub fn after(fields: Fields) -> Self {
-        Self { fields, groups: Vec::with_capacity(4) }
+    pub fn beside_upstream(fields: Fields) -> Self {
+        Self { fields, groups: Some(Vec::with_capacity(4)) }
+    }
+
+    /// Fields after those of a reply, all of which are told.
+    #[must_use]
+    pub fn in_reply(fields: Fields) -> Self {
+        Self { fields, groups: None }
     }
 
     fn close(&mut self, beside: Beside) {
-        self.groups.push(Group { end: self.fields.len(), beside, told: true });
+        if let Some(groups) = &mut self.groups {
+            groups.push(Group { end: self.fields.len(), beside, told: true });
+        }
     }
 
     /// Leaves out what is not [told](Beside) beside what the upstream says; `theirs` tells that of one field.
     pub fn retain_beside<E>(&mut self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) {
         let mut start = 0_usize;
-        for group in &mut self.groups {
+        for group in self.groups.iter_mut().flatten() {
             let names = self.fields.names().take(group.end).skip(start);
             group.told = group.beside.is_told(names, &theirs);
             start = group.end;
         }
     }
 
-    /// The fields that are told, and what becomes of an upstream's. Only where no field is outside of a group.
+    /// The fields that are told beside an upstream's, and what becomes of those.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, Beside)> {
         self.fields.iter().enumerate().filter_map(|(index, (name, value))| {
-            let group = self.groups.iter().find(|group| index < group.end)?;
+            let group = self.groups.iter().flatten().find(|group| index < group.end)?;
             group.told.then_some((name, value, group.beside))
         })
     }
@@ -180,15 +190,6 @@ impl Groups {
 // === impl Beside ===
 
 impl Beside {
-    /// Whether both are about the same fields.
-    fn is_like(self, other: Self) -> bool {
-        match (self, other) {
-            (Self::Together, Self::Together) => true,
-            (Self::Either { told_in: ours, .. }, Self::Either { told_in: theirs, .. }) => ours == theirs,
-            _ => false,
-        }
-    }
-
     /// Whether fields with these names are told; `theirs` tells what the upstream says in one field. Fields of one number are where the upstream
     /// has none of them, and where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields
     /// without the one that counts, or a response that cannot be asked.
@@ -241,7 +242,7 @@ fn quoted(field: &mut String, text: &str) {
 
 fn parameter(field: &mut String, name: &str, value: u64) {
     field.push_str(name);
-    field.push_str(Digits::of(value).as_str());
+    Digits::of(value).append_to(field);
 }
 
 /// `pk`: a byte sequence.

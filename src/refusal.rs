@@ -8,10 +8,12 @@ use crate::digits::Digits;
 use crate::key::Source;
 use crate::plan::Limit;
 use crate::template::Words;
-use crate::terms::Terms;
+use crate::terms::{OfDenials, Terms};
 use crate::window::{MILLISECOND, SECOND};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
 
 /// Why a request is refused that no limit denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub struct Exceeded<'a> {
     pub cost: u64,
     /// When it would pass.
     pub wait: Wait,
-    /// What the caller is told as its own name.
+    /// What the caller is told as its own name, if that [matters](Exceeded::concerns_caller).
     pub caller: &'a str,
 }
 
@@ -75,12 +77,23 @@ pub struct Facts<'a> {
     pub status: u16,
     /// A word for programs, like `rate_limit_exceeded`.
     pub code: &'static str,
+    /// Response code details for access logs, without white space.
+    pub details: Details,
     /// A sentence for people.
     pub message: Cow<'static, str>,
     /// The limit, if one denied the request.
     pub denied: Option<Denied<'a>>,
     /// Members of the operator's own beside the message, in JSON.
     pub members: Vec<(&'a str, String)>,
+}
+
+/// Response code details: one of a few, or of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// Of what no limit denies.
+    Fixed(&'static str),
+    /// Of what a limit denies.
+    OfLimit(Rc<str>),
 }
 
 /// The limit that denied a request, and how it stands.
@@ -136,7 +149,15 @@ impl Refusal {
                 (Class::Unavailable, 503, "limiter_unavailable", message)
             }
         };
-        Facts { class, status, code, message, denied: None, members: Vec::new() }
+        let details = match self {
+            Self::MissingKey => "allowance_missing_api_key",
+            Self::InvalidKey => "allowance_invalid_api_key",
+            Self::AmbiguousKey => "allowance_ambiguous_api_key",
+            Self::ConsumerDisabled | Self::KeyDisabled => "allowance_consumer_disabled",
+            Self::Unavailable => "allowance_limiter_unavailable",
+        };
+        let details = Details::Fixed(details);
+        Facts { class, status, code, details, message, denied: None, members: Vec::new() }
     }
 
     /// `www-authenticate`, for those that want one.
@@ -161,7 +182,8 @@ impl Refusal {
 }
 
 fn missing_key(sources: &[Source]) -> Cow<'static, str> {
-    let mut message = "Missing API key.".to_owned();
+    let mut message = String::with_capacity(160);
+    message.push_str("Missing API key.");
     let mut before = " Send it as ";
     for place in sources.iter().filter_map(Source::place) {
         message.push_str(std::mem::replace(&mut before, " or "));
@@ -176,12 +198,18 @@ fn missing_key(sources: &[Source]) -> Cow<'static, str> {
 // === impl Exceeded ===
 
 impl<'a> Exceeded<'a> {
+    /// Whether what is said under this configuration can depend on who exceeds a limit.
+    #[must_use]
+    pub fn concerns_caller(denial: &Denial) -> bool {
+        denial.template.is_some() || !denial.members.is_empty() || denial.retry_jitter > 0
+    }
+
     /// What there is to say of it; `None` when the limit that stands so is none of the terms'.
     #[must_use]
     pub fn facts(&self) -> Option<Facts<'a>> {
         let Self { denial, terms, standing, cost, wait, caller, .. } = *self;
-        let (limit, name, per) =
-            (terms.limits.get(standing.limit)?, terms.name(standing.limit)?, terms.per(standing.limit)?);
+        let (limit, name) = (terms.limits.get(standing.limit)?, terms.name(standing.limit)?);
+        let OfDenials { per, details } = terms.of_denials(standing.limit)?;
         let wait = match wait {
             Wait::For(span) => Some(Pause::of(self.spread(span))),
             Wait::Never => None,
@@ -205,7 +233,7 @@ impl<'a> Exceeded<'a> {
                 message.push_str(&sentence);
                 if denial.expose {
                     message.push_str(": ");
-                    message.push_str(Digits::of(max).as_str());
+                    Digits::of(max).append_to(&mut message);
                     message.push_str(" per ");
                     message.push_str(per);
                 }
@@ -214,7 +242,7 @@ impl<'a> Exceeded<'a> {
                     None => (". This request alone costs ", cost, "."),
                 };
                 message.push_str(before);
-                message.push_str(Digits::of(number).as_str());
+                Digits::of(number).append_to(&mut message);
                 message.push_str(after);
                 message
             }
@@ -231,7 +259,9 @@ impl<'a> Exceeded<'a> {
         let (plan, remaining, expose) = (&*terms.plan, standing.remaining, denial.expose);
         let denied = Denied { limit, name, plan, per, cost, remaining, wait, expose };
         let members = members.unwrap_or_default();
-        Some(Facts { class, status: denial.status, code, message: message.into(), denied: Some(denied), members })
+        let (status, message, denied) = (denial.status, message.into(), Some(denied));
+        let details = Details::OfLimit(details.clone());
+        Some(Facts { class, status, code, details, message, denied, members })
     }
 
     /// The wait, longer by a part of the configured fraction: clients that are told the same second come back together, as no SDK adds jitter to
@@ -276,13 +306,17 @@ impl Facts<'_> {
             Class::Unavailable => 14,
         }
     }
+}
 
-    /// Response code details for access logs, without white space.
-    #[must_use]
-    pub fn details(&self) -> String {
-        match &self.denied {
-            Some(denied) => ["allowance_over_limit{", &denied.limit.label, "}"].concat(),
-            None => ["allowance_", self.code].concat(),
+// === impl Details ===
+
+impl Deref for Details {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Fixed(details) => details,
+            Self::OfLimit(details) => details,
         }
     }
 }

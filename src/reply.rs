@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::dialect::{Asked, Dialect};
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
-use crate::refusal::{Exceeded, Facts, Refusal};
+use crate::refusal::{Details, Exceeded, Facts, Refusal};
 
 /// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
 pub const LONGEST_RETRY: u64 = 60;
@@ -17,7 +17,7 @@ pub struct Reply {
     /// gRPC status for a gRPC caller (`google.rpc.Code`); others do not see it.
     pub grpc_status: i32,
     /// Response code details for access logs, without white space.
-    pub details: String,
+    pub details: Details,
     /// Beside what the proxy adds.
     pub headers: Fields,
     /// As the dialect wants it.
@@ -51,7 +51,7 @@ impl Reply {
             fields.push_number("retry-after", wait.seconds());
             fields.push_number("retry-after-ms", wait.milliseconds());
         }
-        let mut told = Groups::after(fields);
+        let mut told = Groups::in_reply(fields);
         exceeded.terms.tell(style, &exceeded.standing, exceeded.others, &mut told);
         let mut fields = told.into_fields();
         (form.dialect.fields)(&facts, form.asked, &mut fields);
@@ -82,7 +82,7 @@ impl Reply {
         Self {
             status: facts.status,
             grpc_status: facts.grpc_status(),
-            details: facts.details(),
+            details: facts.details.clone(),
             headers,
             body: (form.dialect.body)(facts, form.asked),
         }

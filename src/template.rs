@@ -100,10 +100,10 @@ impl Template {
             match part {
                 Part::Text(plain) => text.push_str(plain),
                 Part::Word(Word::Limit) => text.push_str(words.limit),
-                Part::Word(Word::Max) => text.push_str(Digits::of(words.max).as_str()),
+                Part::Word(Word::Max) => Digits::of(words.max).append_to(&mut text),
                 Part::Word(Word::Unit) => text.push_str(words.unit.name()),
                 Part::Word(Word::Per) => text.push_str(words.per),
-                Part::Word(Word::RetryAfter) => text.push_str(Digits::of(words.retry_after).as_str()),
+                Part::Word(Word::RetryAfter) => Digits::of(words.retry_after).append_to(&mut text),
                 Part::Word(Word::Plan) => text.push_str(words.plan),
                 Part::Word(Word::Consumer) => text.push_str(words.caller),
             }

@@ -32,8 +32,17 @@ pub struct Terms {
 #[derive(Debug)]
 struct Wording {
     name: Rc<str>,
-    /// Its window, written when it is first told: most limits never deny anybody.
-    per: OnceCell<Box<str>>,
+    /// Written when it first denies: most limits never do.
+    denial: OnceCell<OfDenials>,
+}
+
+/// What is the same in all denials of a limit.
+#[derive(Debug)]
+pub struct OfDenials {
+    /// Its window in its canonical form.
+    pub per: Box<str>,
+    /// Response code details for access logs, without white space.
+    pub details: Rc<str>,
 }
 
 /// Whose limits they are.
@@ -182,7 +191,7 @@ impl Terms {
             true => limit.label.clone(),
             false => format!("limit-{}", index.saturating_add(1)).into(),
         };
-        let wording = |limit| Wording { name: name(limit), per: OnceCell::new() };
+        let wording = |limit| Wording { name: name(limit), denial: OnceCell::new() };
         let wordings: Vec<Wording> = limits.iter().enumerate().map(wording).collect();
         let mut policy = String::new();
         headers::policy(wordings.iter().map(|wording| &*wording.name).zip(&limits), None, &mut policy);
@@ -214,11 +223,14 @@ impl Terms {
         self.wordings.get(limit).map(|wording| &*wording.name)
     }
 
-    /// A limit's window in its canonical form.
+    /// What all denials of a limit say.
     #[must_use]
-    pub fn per(&self, limit: usize) -> Option<&str> {
+    pub fn of_denials(&self, limit: usize) -> Option<&OfDenials> {
         let (wording, limit) = self.wordings.get(limit).zip(self.limits.get(limit))?;
-        Some(wording.per.get_or_init(|| limit.window().to_string().into()))
+        Some(wording.denial.get_or_init(|| OfDenials {
+            per: limit.window().to_string().into(),
+            details: ["allowance_over_limit{", &limit.label, "}"].concat().into(),
+        }))
     }
 
     /// Adds the header fields of a style about the limit that stands so, and the provider's about `others`, where it has fields of their own for

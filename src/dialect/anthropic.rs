@@ -32,14 +32,14 @@ fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
         Class::Unavailable => "api_error",
     };
     Writer::object(|body| {
-        body.text("type", "error");
+        body.word("type", "error");
         body.nested("error", |error| {
-            error.text("type", r#type);
+            error.word("type", r#type);
             error.text("message", &facts.message);
             error.members(&facts.members);
         });
         if let Some(id) = asked.request_id() {
-            body.text("request_id", id);
+            body.word("request_id", id);
         }
     })
 }

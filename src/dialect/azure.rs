@@ -13,14 +13,14 @@ pub(super) const DIALECT: Dialect = Dialect {
     body,
     fields: openai::fields,
     left: Some(|left, fields| {
-        Some(openai::left_of(left, fields, |reset| reset.push_str(Digits::of(seconds_up(left.reset)).as_str())))
+        Some(openai::left_of(left, fields, |reset| Digits::of(seconds_up(left.reset)).append_to(reset)))
     }),
 };
 
 fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
     Writer::object(|body| {
         body.nested("error", |error| {
-            error.text("code", Digits::of(facts.status.into()).as_str());
+            error.word("code", Digits::of(facts.status.into()).as_str());
             error.text("message", &facts.message);
             error.members(&facts.members);
         });

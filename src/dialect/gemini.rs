@@ -37,7 +37,7 @@ fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
         body.nested("error", |error| {
             error.number("code", facts.status.into());
             error.text("message", &facts.message);
-            error.text("status", status);
+            error.word("status", status);
             error.list("details", |details| write_details(facts, details));
             error.members(&facts.members);
         });
@@ -48,25 +48,25 @@ fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
 fn write_details(facts: &Facts<'_>, details: &mut Writer) {
     let Some(denied) = &facts.denied else {
         details.item(|detail| {
-            detail.text("@type", "type.googleapis.com/google.rpc.ErrorInfo");
-            detail.text("reason", &facts.code.to_ascii_uppercase());
-            detail.text("domain", "allowance");
+            detail.word("@type", "type.googleapis.com/google.rpc.ErrorInfo");
+            detail.word("reason", &facts.code.to_ascii_uppercase());
+            detail.word("domain", "allowance");
         });
         return;
     };
     details.item(|detail| {
-        detail.text("@type", "type.googleapis.com/google.rpc.QuotaFailure");
+        detail.word("@type", "type.googleapis.com/google.rpc.QuotaFailure");
         detail.list("violations", |violations| {
             violations.item(|violation| {
-                violation.text("quotaMetric", facts.kind());
-                violation.text("quotaId", denied.name);
+                violation.word("quotaMetric", facts.kind());
+                violation.word("quotaId", denied.name);
             });
         });
     });
     if let Some(wait) = denied.wait {
         details.item(|detail| {
-            detail.text("@type", "type.googleapis.com/google.rpc.RetryInfo");
-            detail.text("retryDelay", &duration(wait));
+            detail.word("@type", "type.googleapis.com/google.rpc.RetryInfo");
+            detail.word("retryDelay", &duration(wait));
         });
     }
 }
@@ -74,10 +74,11 @@ fn write_details(facts: &Facts<'_>, details: &mut Writer) {
 /// A protobuf duration in JSON: seconds with none or three decimals.
 fn duration(wait: Pause) -> String {
     let (seconds, rest) = (wait.milliseconds() / 1000, wait.milliseconds() % 1000);
-    let mut text = Digits::of(seconds).as_str().to_owned();
+    let mut text = String::with_capacity(24);
+    Digits::of(seconds).append_to(&mut text);
     if rest > 0 {
         text.push('.');
-        text.push_str(Digits::at_least(3, rest).as_str());
+        Digits::at_least(3, rest).append_to(&mut text);
     }
     text.push('s');
     text

@@ -18,11 +18,11 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
         openai::write_error(facts, body);
         if let Some(denied) = facts.denied.as_ref().filter(|denied| denied.expose) {
             body.nested("limit", |limit| {
-                limit.text("name", &denied.limit.label);
-                limit.text("plan", denied.plan);
-                limit.text("unit", denied.limit.unit.name());
+                limit.word("name", &denied.limit.label);
+                limit.word("plan", denied.plan);
+                limit.word("unit", denied.limit.unit.name());
                 limit.number("max", denied.limit.max().get());
-                limit.text("per", denied.per);
+                limit.word("per", denied.per);
                 limit.number("cost", denied.cost);
                 limit.number("remaining", denied.remaining);
                 if let Some(wait) = denied.wait {

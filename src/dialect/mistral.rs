@@ -23,11 +23,11 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
         Class::Invalid | Class::Unauthenticated | Class::Forbidden => ("invalid_request_error", facts.code),
     };
     Writer::object(|body| {
-        body.text("object", "error");
+        body.word("object", "error");
         body.text("message", &facts.message);
-        body.text("type", r#type);
+        body.word("type", r#type);
         body.null("param");
-        body.text("code", code);
+        body.word("code", code);
         body.number("raw_status_code", facts.status.into());
         body.members(&facts.members);
     })

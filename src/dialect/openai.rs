@@ -28,9 +28,9 @@ fn speaks(asked: &Asked<'_>) -> bool {
 pub(super) fn write_error(facts: &Facts<'_>, body: &mut Writer) {
     body.nested("error", |error| {
         error.text("message", &facts.message);
-        error.text("type", facts.kind());
+        error.word("type", facts.kind());
         error.null("param");
-        error.text("code", facts.code);
+        error.word("code", facts.code);
         error.members(&facts.members);
     });
 }
@@ -63,7 +63,7 @@ fn write_duration(span: u64, text: &mut String) {
     }
     let all = Pause::of(span).milliseconds();
     let mut part = |number: u64, unit: &str| {
-        text.push_str(Digits::of(number).as_str());
+        Digits::of(number).append_to(text);
         text.push_str(unit);
     };
     if all < 1000 {

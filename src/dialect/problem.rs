@@ -4,22 +4,23 @@ use super::writer::Writer;
 use super::{Asked, Dialect, no_fields, openai};
 use crate::refusal::{Class, Facts};
 
-pub(super) const DIALECT: Dialect = Dialect {
-    name: "problem",
-    speaks,
-    content_type: Some("application/problem+json"),
-    body,
-    fields: no_fields,
-    left: None,
-};
+pub(super) const DIALECT: Dialect =
+    Dialect { name: "problem", speaks, content_type: Some(KIND), body, fields: no_fields, left: None };
 
+const KIND: &str = "application/problem+json";
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Whether `accept` names it, and not as what is not wanted.
 fn speaks(asked: &Asked<'_>) -> bool {
-    asked.headers.values("accept").flat_map(|value| value.split(|byte| *byte == b',')).any(|range| {
+    // Most values are too short for that.
+    asked.headers.values("accept").any(|value| value.len() >= KIND.len() && names_it(value))
+}
+
+#[inline(never)]
+fn names_it(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|range| {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/problem+json"));
+        let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND.as_bytes()));
         let refused = |parameter: &[u8]| {
             let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
             quality.is_some_and(|quality| quality.starts_with(b"0") && quality.iter().all(|b| b"0.".contains(b)))
@@ -40,12 +41,12 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
         Class::Unavailable => ("about:blank", "Service Unavailable"),
     };
     Writer::object(|body| {
-        body.text("type", r#type);
-        body.text("title", title);
+        body.word("type", r#type);
+        body.word("title", title);
         body.number("status", facts.status.into());
         body.text("detail", &facts.message);
         if let Some(denied) = &facts.denied {
-            body.list("violated-policies", |policies| policies.item_text(denied.name));
+            body.list("violated-policies", |policies| policies.item_word(denied.name));
         }
         openai::write_error(facts, body);
     })

@@ -32,10 +32,16 @@ impl Writer {
         self.string(value);
     }
 
+    /// A member that is a string without quotes, backslashes and control characters: a word of ours, or a name from the configuration.
+    pub(super) fn word(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.plain(value);
+    }
+
     /// A member that is a number.
     pub(super) fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        self.0.extend_from_slice(Digits::of(value).as_str().as_bytes());
+        self.0.extend_from_slice(Digits::of(value).as_bytes());
     }
 
     /// A member that is `null`.
@@ -68,10 +74,10 @@ impl Writer {
         self.0.push(b'}');
     }
 
-    /// A string in an array.
-    pub(super) fn item_text(&mut self, value: &str) {
+    /// A string in an array, as [`Self::word`] has it.
+    pub(super) fn item_word(&mut self, value: &str) {
         self.separate();
-        self.string(value);
+        self.plain(value);
     }
 
     /// The operator's own members.
@@ -95,18 +101,23 @@ impl Writer {
         }
     }
 
-    fn string(&mut self, text: &str) {
+    fn plain(&mut self, word: &str) {
         self.0.push(b'"');
-        let mut rest = text.as_bytes();
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
-            let (plain, from) = rest.split_at(at);
-            self.0.extend_from_slice(plain);
-            if let Some((special, after)) = from.split_first() {
-                self.escape(*special);
-                rest = after;
+        self.0.extend_from_slice(word.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn string(&mut self, text: &str) {
+        if is_plain(text) {
+            return self.plain(text);
+        }
+        self.0.push(b'"');
+        for byte in text.bytes() {
+            match byte {
+                0..=0x1f | b'"' | b'\\' => self.escape(byte),
+                plain => self.0.push(plain),
             }
         }
-        self.0.extend_from_slice(rest);
         self.0.push(b'"');
     }
 
@@ -131,6 +142,20 @@ impl Writer {
     }
 }
 
+/// Whether a text needs no escapes. Eight bytes at once, for sentences are long and rarely need any.
+fn is_plain(text: &str) -> bool {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // The highest bit of some byte is set where one is smaller than `least`, which is at most 128.
+    let any_below = |word: u64, least: u8| word.wrapping_sub(ONES.wrapping_mul(least.into())) & !word & HIGHS;
+    let any_is = |word: u64, byte: u8| any_below(word ^ ONES.wrapping_mul(byte.into()), 1);
+    let (words, rest) = text.as_bytes().as_chunks::<8>();
+    words.iter().all(|word| {
+        let word = u64::from_le_bytes(*word);
+        any_below(word, 0x20) | any_is(word, b'"') | any_is(word, b'\\') == 0
+    }) && rest.iter().all(|byte| !matches!(byte, 0..=0x1f | b'"' | b'\\'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +174,7 @@ mod tests {
             writer.list("f", |list| {
                 list.item(|item| item.text("g", "["));
                 list.item(|item| item.members(&[("h", "[".to_owned()), ("i", String::new())]));
-                list.item_text("j");
+                list.item_word("j");
             });
             writer.list("k", |_| ());
         });

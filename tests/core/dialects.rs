@@ -133,7 +133,7 @@ impl Api {
 }
 
 pub(crate) fn printed(reply: &Reply) -> String {
-    let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, reply.details);
+    let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, &*reply.details);
     for (name, value) in reply.headers.iter() {
         writeln!(text, "{name}: {value}").unwrap();
     }
