@@ -12,11 +12,13 @@ mod mistral;
 mod openai;
 mod problem;
 mod text;
+mod writer;
 
-use crate::headers::{Field, Provider};
+use crate::fields::Fields;
+use crate::headers::Provider;
 use crate::refusal::Facts;
 use crate::request::{Headers, percent_decode};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// How one kind of client is answered.
@@ -29,8 +31,8 @@ pub struct Dialect {
     pub content_type: Option<&'static str>,
     /// The body.
     pub body: fn(&Facts<'_>, &Asked<'_>) -> Vec<u8>,
-    /// Header fields of its own on a refusal.
-    pub fields: fn(&Facts<'_>, &Asked<'_>) -> Vec<Field>,
+    /// Adds header fields of its own on a refusal.
+    pub fields: fn(&Facts<'_>, &Asked<'_>, &mut Fields),
     /// The header fields in which it says what is left, if it does.
     pub left: Option<Provider>,
 }
@@ -61,9 +63,11 @@ pub enum Format {
 #[derive(Clone, Debug)]
 pub struct Asked<'h> {
     /// The path, decoded, without query and without a slash at its end.
-    path: String,
+    path: Cow<'h, [u8]>,
     query: &'h [u8],
     headers: &'h Headers,
+    /// How long the names of the headers are, a bit for each length. Most that are looked for are not there, which this tells at once.
+    lengths: u64,
 }
 
 // === impl Dialect ===
@@ -112,12 +116,19 @@ impl<'h> Asked<'h> {
     /// Of a request with these headers.
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
+        let lengths = headers.name_lengths().fold(0, |lengths, length| lengths | of_length(length));
         let target = headers.values(":path").next().unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
-        let path = percent_decode(parts.next().unwrap_or_default());
-        let path = String::from_utf8_lossy(&path).trim_end_matches('/').to_owned();
+        let written = parts.next().unwrap_or_default();
         let query = parts.next().unwrap_or_default();
-        Self { path, query, headers }
+        let path = if written.contains(&b'%') {
+            let mut path = percent_decode(written);
+            path.truncate(without_slash(&path).len());
+            Cow::Owned(path)
+        } else {
+            Cow::Borrowed(without_slash(written))
+        };
+        Self { path, query, headers, lengths }
     }
 
     /// All headers.
@@ -129,46 +140,55 @@ impl<'h> Asked<'h> {
     /// The first value of a header.
     #[must_use]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        if self.lengths & of_length(name.len()) == 0 {
+            return None;
+        }
         self.headers.values(name).next()
     }
 
     /// The proxy's id of the request, if it can be repeated: clients may have had a hand in it.
     fn request_id(&self) -> Option<&str> {
         let id = std::str::from_utf8(self.header("x-request-id")?).ok()?;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         ((1..=64).contains(&id.len()) && id.bytes().all(plain)).then_some(id)
     }
 
     fn path_ends_with(&self, ends: &[&str]) -> bool {
-        ends.iter().any(|end| self.path.ends_with(end))
+        ends.iter().any(|end| self.path.ends_with(end.as_bytes()))
+    }
+
+    /// Whether the path goes through `part`, which starts with a slash: only there is it compared.
+    fn path_has(&self, part: &str) -> bool {
+        let mut rest = &*self.path;
+        while let Some(slash) = rest.iter().position(|byte| *byte == b'/') {
+            let (_, from) = rest.split_at(slash);
+            if from.starts_with(part.as_bytes()) {
+                return true;
+            }
+            rest = from.get(1..).unwrap_or_default();
+        }
+        false
     }
 }
 
-/// The operator's own members, to be flattened into an object.
-struct Members<'a>(&'a [(&'a str, String)]);
+/// The bit that stands for names of this length, and of lengths that no name has which is looked for.
+fn of_length(length: usize) -> u64 {
+    1 << (length & 63)
+}
 
-impl Serialize for Members<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
+/// A path without the slashes at its end.
+fn without_slash(mut path: &[u8]) -> &[u8] {
+    while let Some(before) = path.strip_suffix(b"/") {
+        path = before;
     }
+    path
 }
 
 fn never(_: &Asked<'_>) -> bool {
     false
 }
 
-fn no_fields(_: &Facts<'_>, _: &Asked<'_>) -> Vec<Field> {
-    Vec::new()
-}
-
-fn json_bytes(body: &impl Serialize) -> Vec<u8> {
-    // Strings and numbers: serialization cannot fail.
-    serde_json::to_vec(body).unwrap_or_default()
-}
+fn no_fields(_: &Facts<'_>, _: &Asked<'_>, _: &mut Fields) {}
 
 #[cfg(test)]
 mod tests {

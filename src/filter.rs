@@ -186,15 +186,13 @@ fn response_headers(id: u32, _end: bool) {
     if let Some(passed) = stream.bodies.response_headers(&stream.gate, _end) {
         stream.passed = passed;
     }
-    for group in std::mem::take(&mut stream.passed).told(&Proxy) {
-        for (name, value) in group.fields {
-            let put = match group.beside {
-                Beside::Together => Proxy.add_response_header(name, &value),
-                Beside::Either { .. } => Proxy.set_response_header(name, &value),
-            };
-            if let Err(error) = put {
-                log::debug!("response without {name}: {error}");
-            }
+    for (name, value, beside) in std::mem::take(&mut stream.passed).told(&Proxy).iter() {
+        let put = match beside {
+            Beside::Together => Proxy.add_response_header(name, value),
+            Beside::Either { .. } => Proxy.set_response_header(name, value),
+        };
+        if let Err(error) = put {
+            log::debug!("response without {name}: {error}");
         }
     }
     stream.keep(id);

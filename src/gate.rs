@@ -6,9 +6,11 @@ use crate::bill::Bill;
 use crate::caller::{self, Caller, Who};
 use crate::config::{Config, FailureMode};
 use crate::cost::Cost;
+use crate::counter::Wait;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
-use crate::headers::{Group, Style};
+use crate::fields::Fields;
+use crate::headers::{Groups, Style};
 use crate::ledger::{Account, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome as Charged};
 use crate::memo::Memo;
@@ -22,6 +24,7 @@ use crate::store::{self, HostError, SharedData, StoreError};
 use crate::terms::{Book, Terms};
 use crate::waiting::{Waiting, Whole};
 use crate::window::Timestamp;
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
@@ -323,14 +326,7 @@ impl Gate {
         if let Caller::Listed { index, .. } = caller {
             self.count_consumer(host, *index, outcome);
         }
-        let note = (self.config.log_all || outcome == Outcome::Denied).then(|| {
-            let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
-            let note = format!("consumer={caller} plan={} limit={limit} decision={}", by.plan, outcome.label());
-            match caller {
-                Caller::Listed { key: Some(key), .. } => format!("{note} key={key}"),
-                _ => note,
-            }
-        });
+        let note = (self.config.log_all || outcome == Outcome::Denied).then(|| note(caller, by, limit, outcome));
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
@@ -341,19 +337,32 @@ impl Gate {
                 Action::Pass(Passed::telling(told))
             }
             Decision::Denied { standing, wait } => {
-                let asked = Self::asked(request);
-                let form = self.form(&asked);
-                let (denial, told) = (&self.config.denial, caller.told(self.namespace()));
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
-                let others = &charged.others;
-                let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };
-                let partition = self.partition(caller);
-                let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
-                let reply = Reply::denial(&exceeded, form, &style);
-                Action::Refuse(reply.unwrap_or_else(|| Reply::refusal(Refusal::Unavailable, &self.config, form)))
+                Action::Refuse(self.deny(request, caller, (terms, standing, &charged.others), (cost, wait), now))
             }
         };
         Verdict { action, note }
+    }
+
+    /// Not inlined: what passes would pay for its room on the stack.
+    #[inline(never)]
+    fn deny(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        (terms, standing, others): (&Terms, Standing, &[Standing]),
+        (cost, wait): (u64, Wait),
+        now: Timestamp,
+    ) -> Reply {
+        let asked = Self::asked(request);
+        let form = self.form(&asked);
+        let denial = &self.config.denial;
+        let told = if Exceeded::concerns_caller(denial) { caller.told(self.namespace()) } else { String::new() };
+        let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };
+        let partition = self.partition(caller);
+        let style = Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition, now };
+        let reply = Reply::denial(&exceeded, form, &style);
+        reply.unwrap_or_else(|| Reply::refusal(Refusal::Unavailable, &self.config, form))
     }
 
     fn pass_exempt(&self, request: &Request<'_, impl Host>) -> Verdict {
@@ -434,6 +443,24 @@ impl Gate {
     }
 }
 
+/// What the access log can say of a decision. Put together from its pieces: every denial has one, and formatting takes several times as long.
+#[inline(never)]
+fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Outcome) -> String {
+    let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
+    let (name, key) = match caller {
+        Caller::Listed { consumer, key, .. } => (Cow::Borrowed(&*consumer.name), key.as_deref()),
+        Caller::Unlisted { .. } => (caller.to_string().into(), None),
+    };
+    let (before_key, key) = key.map_or(("", ""), |key| (" key=", key));
+    let mut note = String::with_capacity(160);
+    for piece in
+        ["consumer=", &name, " plan=", &by.plan, " limit=", limit, " decision=", outcome.label(), before_key, key]
+    {
+        note.push_str(piece);
+    }
+    note
+}
+
 // === impl Passed ===
 
 impl Passed {
@@ -460,14 +487,16 @@ impl Passed {
         self.told.is_some()
     }
 
-    /// The groups of header fields to put on the response.
+    /// The header fields to put on the response.
     #[must_use]
-    pub fn told(&self, response: &impl Response) -> Vec<Group> {
+    pub fn told(&self, response: &impl Response) -> Groups {
         let Some(Told { terms, standing, others, style }) = &self.told else {
-            return Vec::new();
+            return Groups::default();
         };
-        let mut groups = terms.fields(style, standing, others);
-        groups.retain(|group| group.is_told(|name| response.response_header(name)));
-        groups
+        // The policy, and numbers.
+        let mut told = Groups::beside_upstream(Fields::with_capacity(8, terms.policy.len().saturating_add(128)));
+        terms.tell(style, standing, others, &mut told);
+        told.retain_beside(|name| response.response_header(name));
+        told
     }
 }

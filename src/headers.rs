@@ -8,9 +8,10 @@
 //! otherwise: none comes twice. Nothing tells the client that it may have more than the upstream gives (the draft's rule for intermediaries).
 
 use crate::base64::{Padding, encode};
+use crate::digits::Digits;
+use crate::fields::Fields;
 use crate::plan::{Algorithm, Limit};
 use crate::window::{Timestamp, seconds_up};
-use std::fmt::Write;
 
 /// Which fields allowed responses carry. Denials carry them all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +24,9 @@ pub struct Families {
     pub provider: bool,
 }
 
-/// A field's name in lower case, and its value.
-pub type Field = (&'static str, String);
-
-/// How a provider says what is left; `None` where it cannot say it of this limit.
-pub type Provider = fn(&Left<'_>) -> Option<Group>;
+/// How a provider says what is left: adds its fields, and says what becomes of them beside an upstream's. `None`, and none added, where it
+/// cannot say it of this limit.
+pub type Provider = fn(&Left<'_>, &mut Fields) -> Option<Beside>;
 
 /// How fields are written for one caller.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +58,22 @@ pub struct Left<'a> {
     pub now: Timestamp,
 }
 
-/// Fields that say one thing together.
-#[derive(Clone, Debug)]
-pub struct Group {
-    /// They.
-    pub fields: Vec<Field>,
+/// Fields, those together that say one thing together.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    fields: Fields,
+    /// `None` where nobody asks: a reply has no upstream.
+    groups: Option<Vec<Group>>,
+}
+
+/// The fields from the end of the group before.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    /// How many fields there are up to its end.
+    end: usize,
     /// Where an upstream says the same.
-    pub beside: Beside,
+    beside: Beside,
+    told: bool,
 }
 
 /// What becomes of fields that an upstream has sent.
@@ -95,90 +103,154 @@ impl Families {
 // === impl Style ===
 
 impl Style {
-    /// The groups of fields about one limit; `policy` is made when it is needed.
-    #[must_use]
-    pub fn groups(&self, left: &Left<'_>, policy: impl FnOnce() -> String) -> Vec<Group> {
+    /// Adds the groups of fields about one limit; `policy` writes the limits' policy where it is wanted.
+    pub fn tell(&self, left: &Left<'_>, policy: impl FnOnce(&mut String), told: &mut Groups) {
         let Left { limit, name, remaining, reset, .. } = *left;
         let seconds = seconds_up(reset);
-        let mut groups = Vec::with_capacity(3);
         if self.ratelimit {
-            let mut standing = format!("\"{name}\";r={remaining};t={seconds}");
-            partition(&mut standing, self.partition);
-            let fields = vec![("ratelimit-policy", policy()), ("ratelimit", standing)];
-            groups.push(Group { fields, beside: Beside::Together });
+            told.fields.push_with("ratelimit-policy", policy);
+            told.fields.push_with("ratelimit", |field| {
+                quoted(field, name);
+                parameter(field, ";r=", remaining);
+                parameter(field, ";t=", seconds);
+                partition(field, self.partition);
+            });
+            told.close(Beside::Together);
         }
         if self.x_ratelimit {
-            let fields = vec![
-                ("x-ratelimit-limit", limit.capacity().to_string()),
-                ("x-ratelimit-remaining", remaining.to_string()),
-                ("x-ratelimit-reset", seconds.to_string()),
-            ];
-            groups.push(Group { fields, beside: Beside::Either { told_in: "x-ratelimit-remaining", remaining } });
+            told.fields.push_number("x-ratelimit-limit", limit.capacity());
+            told.fields.push_number("x-ratelimit-remaining", remaining);
+            told.fields.push_number("x-ratelimit-reset", seconds);
+            told.close(Beside::Either { told_in: "x-ratelimit-remaining", remaining });
         }
-        groups.extend(self.provider.and_then(|provider| provider(left)));
-        groups
+        self.tell_as_provider(left, told);
+    }
+
+    /// Adds the provider's group about one limit, unless it has told another in the same fields.
+    pub fn tell_as_provider(&self, left: &Left<'_>, told: &mut Groups) {
+        let before = told.fields.len();
+        let Some(beside) = self.provider.and_then(|provider| provider(left, &mut told.fields)) else {
+            return;
+        };
+        match beside {
+            Beside::Either { told_in, .. } if told.fields.names().take(before).any(|known| known == told_in) => {
+                told.fields.truncate(before);
+            }
+            _ => told.close(beside),
+        }
     }
 }
 
-// === impl Group ===
+// === impl Groups ===
 
-impl Group {
-    /// Whether both are the same fields.
+impl Groups {
+    /// No group yet, and `fields` has the room for them.
     #[must_use]
-    pub fn is_like(&self, other: &Self) -> bool {
-        let (ours, others) = (self.fields.iter().map(|(name, _)| name), other.fields.iter().map(|(name, _)| name));
-        ours.eq(others)
+    pub fn beside_upstream(fields: Fields) -> Self {
+        Self { fields, groups: Some(Vec::with_capacity(4)) }
     }
 
-    /// Whether it is told; `theirs` tells what the upstream says in one field. Fields of one number are where the upstream has none of them, and
-    /// where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields without the one that
-    /// counts, or a response that cannot be asked.
+    /// Fields after those of a reply, all of which are told.
     #[must_use]
-    pub fn is_told<E>(&self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) -> bool {
-        let Beside::Either { told_in, remaining } = self.beside else {
+    pub fn in_reply(fields: Fields) -> Self {
+        Self { fields, groups: None }
+    }
+
+    fn close(&mut self, beside: Beside) {
+        if let Some(groups) = &mut self.groups {
+            groups.push(Group { end: self.fields.len(), beside, told: true });
+        }
+    }
+
+    /// Leaves out what is not [told](Beside) beside what the upstream says; `theirs` tells that of one field.
+    pub fn retain_beside<E>(&mut self, theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>) {
+        let mut start = 0_usize;
+        for group in self.groups.iter_mut().flatten() {
+            let names = self.fields.names().take(group.end).skip(start);
+            group.told = group.beside.is_told(names, &theirs);
+            start = group.end;
+        }
+    }
+
+    /// The fields that are told beside an upstream's, and what becomes of those.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, Beside)> {
+        self.fields.iter().enumerate().filter_map(|(index, (name, value))| {
+            let group = self.groups.iter().flatten().find(|group| index < group.end)?;
+            group.told.then_some((name, value, group.beside))
+        })
+    }
+
+    /// All fields.
+    #[must_use]
+    pub fn into_fields(self) -> Fields {
+        self.fields
+    }
+}
+
+// === impl Beside ===
+
+impl Beside {
+    /// Whether fields with these names are told; `theirs` tells what the upstream says in one field. Fields of one number are where the upstream
+    /// has none of them, and where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields
+    /// without the one that counts, or a response that cannot be asked.
+    fn is_told<E>(
+        self,
+        mut names: impl Iterator<Item = &'static str>,
+        theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>,
+    ) -> bool {
+        let Self::Either { told_in, remaining } = self else {
             return true;
         };
         match theirs(told_in) {
             // What cannot be understood is to be ignored, also by the client.
             Ok(Some(left)) => count(&left).is_none_or(|theirs| remaining < theirs),
-            Ok(None) => {
-                let mut others = self.fields.iter().filter(|(name, _)| *name != told_in);
-                others.all(|(name, _)| matches!(theirs(name), Ok(None)))
-            }
+            Ok(None) => names.all(|name| name == told_in || matches!(theirs(name), Ok(None))),
             Err(_) => false,
         }
     }
 }
 
-/// `RateLimit-Policy`: every limit with its quota and its window in whole seconds, rounded up. A token bucket's quota is its burst,
+/// Writes `RateLimit-Policy`: every limit with its quota and its window in whole seconds, rounded up. A token bucket's quota is its burst,
 /// its window the time in which the burst comes back. Months differ in length: they state no window. Shadow limits are not told.
 /// No unit is registered for tokens, and a policy without one counts requests (§3, `qu`): a parameter of our own says so.
-#[must_use]
-pub fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Limit)>, key: Option<u64>) -> String {
-    let mut field = String::new();
+pub fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Limit)>, key: Option<u64>, field: &mut String) {
+    let mut separator = "";
     for (name, limit) in limits.filter(|(_, limit)| !limit.shadow) {
-        let separator = if field.is_empty() { "" } else { ", " };
         let window = match limit.rule.algorithm {
             Algorithm::TokenBucket => Some(seconds_up(limit.rule.refill())),
             Algorithm::FixedWindow | Algorithm::SlidingWindow => limit.window().seconds(),
         };
-        // Writing to a string cannot fail.
-        let _ = write!(field, "{separator}\"{name}\";q={}", limit.capacity());
+        field.push_str(std::mem::replace(&mut separator, ", "));
+        quoted(field, name);
+        parameter(field, ";q=", limit.capacity());
         if let Some(window) = window {
-            let _ = write!(field, ";w={window}");
+            parameter(field, ";w=", window);
         }
         if limit.unit.tokens().is_some() {
-            let _ = write!(field, ";allowance-unit=\"{}\"", limit.unit.counted().replace(' ', "-"));
+            field.push_str(";allowance-unit=");
+            quoted(field, &limit.unit.counted().replace(' ', "-"));
         }
-        partition(&mut field, key);
+        partition(field, key);
     }
-    field
+}
+
+fn quoted(field: &mut String, text: &str) {
+    field.push('"');
+    field.push_str(text);
+    field.push('"');
+}
+
+fn parameter(field: &mut String, name: &str, value: u64) {
+    field.push_str(name);
+    Digits::of(value).append_to(field);
 }
 
 /// `pk`: a byte sequence.
 fn partition(field: &mut String, key: Option<u64>) {
     if let Some(key) = key {
-        let _ = write!(field, ";pk=:{}:", encode(&key.to_be_bytes(), Padding::Padded));
+        field.push_str(";pk=:");
+        field.push_str(&encode(&key.to_be_bytes(), Padding::Padded));
+        field.push(':');
     }
 }
 

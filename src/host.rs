@@ -36,8 +36,7 @@ const CREATE: u32 = u32::MAX;
 impl Proxy {
     /// Sends a reply instead of letting the request pass.
     pub(crate) fn reply(self, reply: &Reply) -> Result<(), HostError> {
-        let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        let headers = Headers::encode(&headers);
+        let headers = Headers::encode_all(reply.headers.iter());
         raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &headers, reply.grpc_status)
     }
 

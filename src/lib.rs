@@ -22,7 +22,8 @@
 //! * [`counter`]: the rules of counting. [`window`]: time. [`cost`]: requests and tokens, bounds and weights.
 //!   [`reservation`]: tokens that are held for responses under way.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.
-//!   [`reply`]: the response it becomes. [`headers`]: the fields that say what is left, with [`base64`]. [`metrics`]: what is counted about decisions.
+//!   [`reply`]: the response it becomes. [`headers`]: the [`fields`] that say what is left, with [`base64`] and [`digits`].
+//!   [`metrics`]: what is counted about decisions.
 //! * [`usage`]: the tokens that a response says it took, read out of it as it comes.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
@@ -52,6 +53,8 @@ pub mod cost;
 pub mod counter;
 pub mod decision;
 pub mod dialect;
+pub mod digits;
+pub mod fields;
 pub mod filter;
 pub mod gate;
 pub mod headers;

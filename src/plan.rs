@@ -47,6 +47,12 @@ impl Unit {
         }
     }
 
+    /// `requests` or `tokens`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        if self.tokens().is_some() { "tokens" } else { "requests" }
+    }
+
     /// What exactly is counted: `requests`, `tokens`, `input tokens`, `output tokens`.
     #[must_use]
     pub const fn counted(self) -> &'static str {
@@ -59,10 +65,9 @@ impl Unit {
     }
 }
 
-/// `requests` or `tokens`.
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tokens().is_some() { "tokens" } else { "requests" })
+        f.write_str(self.name())
     }
 }
 

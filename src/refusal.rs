@@ -4,12 +4,16 @@ use crate::caller::Place;
 use crate::config::{Config, Denial};
 use crate::counter::Wait;
 use crate::decision::Standing;
+use crate::digits::Digits;
 use crate::key::Source;
 use crate::plan::Limit;
 use crate::template::Words;
-use crate::terms::Terms;
+use crate::terms::{OfDenials, Terms};
 use crate::window::{MILLISECOND, SECOND};
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Deref;
+use std::rc::Rc;
 
 /// Why a request is refused that no limit denies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +47,7 @@ pub struct Exceeded<'a> {
     pub cost: u64,
     /// When it would pass.
     pub wait: Wait,
-    /// What the caller is told as its own name.
+    /// What the caller is told as its own name, if that [matters](Exceeded::concerns_caller).
     pub caller: &'a str,
 }
 
@@ -73,12 +77,23 @@ pub struct Facts<'a> {
     pub status: u16,
     /// A word for programs, like `rate_limit_exceeded`.
     pub code: &'static str,
+    /// Response code details for access logs, without white space.
+    pub details: Details,
     /// A sentence for people.
-    pub message: String,
+    pub message: Cow<'static, str>,
     /// The limit, if one denied the request.
     pub denied: Option<Denied<'a>>,
     /// Members of the operator's own beside the message, in JSON.
     pub members: Vec<(&'a str, String)>,
+}
+
+/// Response code details: one of a few, or of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Details {
+    /// Of what no limit denies.
+    Fixed(&'static str),
+    /// Of what a limit denies.
+    OfLimit(Rc<str>),
 }
 
 /// The limit that denied a request, and how it stands.
@@ -90,6 +105,8 @@ pub struct Denied<'a> {
     pub name: &'a str,
     /// The plan's name.
     pub plan: &'a str,
+    /// The limit's window, in its canonical form.
+    pub per: &'a str,
     /// Units this request would have cost.
     pub cost: u64,
     /// Units left.
@@ -113,28 +130,34 @@ impl Refusal {
         let identity = config.identity.is_some();
         let (class, status, code, message) = match self {
             Self::MissingKey => {
-                let message = if identity { "Missing identity.".to_owned() } else { missing_key(&config.sources.from) };
+                let message = if identity { "Missing identity.".into() } else { missing_key(&config.sources.from) };
                 (Class::Unauthenticated, 401, "missing_api_key", message)
             }
             Self::InvalidKey => {
                 let message = if identity { "Unknown consumer." } else { "Invalid API key." };
-                (Class::Unauthenticated, 401, "invalid_api_key", message.to_owned())
+                (Class::Unauthenticated, 401, "invalid_api_key", message.into())
             }
             Self::AmbiguousKey => {
                 let message =
                     if identity { "More than one identity." } else { "More than one API key. Send exactly one." };
-                (Class::Invalid, 400, "ambiguous_api_key", message.to_owned())
+                (Class::Invalid, 400, "ambiguous_api_key", message.into())
             }
-            Self::ConsumerDisabled => {
-                (Class::Forbidden, 403, "consumer_disabled", "This consumer is disabled.".to_owned())
-            }
-            Self::KeyDisabled => (Class::Forbidden, 403, "consumer_disabled", "This API key is disabled.".to_owned()),
+            Self::ConsumerDisabled => (Class::Forbidden, 403, "consumer_disabled", "This consumer is disabled.".into()),
+            Self::KeyDisabled => (Class::Forbidden, 403, "consumer_disabled", "This API key is disabled.".into()),
             Self::Unavailable => {
-                let message = "The rate limiter is unavailable. Try again.".to_owned();
+                let message = "The rate limiter is unavailable. Try again.".into();
                 (Class::Unavailable, 503, "limiter_unavailable", message)
             }
         };
-        Facts { class, status, code, message, denied: None, members: Vec::new() }
+        let details = match self {
+            Self::MissingKey => "allowance_missing_api_key",
+            Self::InvalidKey => "allowance_invalid_api_key",
+            Self::AmbiguousKey => "allowance_ambiguous_api_key",
+            Self::ConsumerDisabled | Self::KeyDisabled => "allowance_consumer_disabled",
+            Self::Unavailable => "allowance_limiter_unavailable",
+        };
+        let details = Details::Fixed(details);
+        Facts { class, status, code, details, message, denied: None, members: Vec::new() }
     }
 
     /// `www-authenticate`, for those that want one.
@@ -158,61 +181,87 @@ impl Refusal {
     }
 }
 
-fn missing_key(sources: &[Source]) -> String {
-    let places: Vec<String> = sources.iter().filter_map(Source::place).collect();
-    if places.is_empty() {
-        return "Missing API key.".to_owned();
+fn missing_key(sources: &[Source]) -> Cow<'static, str> {
+    let mut message = String::with_capacity(160);
+    message.push_str("Missing API key.");
+    let mut before = " Send it as ";
+    for place in sources.iter().filter_map(Source::place) {
+        message.push_str(std::mem::replace(&mut before, " or "));
+        message.push_str(&place);
     }
-    format!("Missing API key. Send it as {}.", places.join(" or "))
+    if before == " or " {
+        message.push('.');
+    }
+    message.into()
 }
 
 // === impl Exceeded ===
 
 impl<'a> Exceeded<'a> {
+    /// Whether what is said under this configuration can depend on who exceeds a limit.
+    #[must_use]
+    pub fn concerns_caller(denial: &Denial) -> bool {
+        denial.template.is_some() || !denial.members.is_empty() || denial.retry_jitter > 0
+    }
+
     /// What there is to say of it; `None` when the limit that stands so is none of the terms'.
     #[must_use]
     pub fn facts(&self) -> Option<Facts<'a>> {
         let Self { denial, terms, standing, cost, wait, caller, .. } = *self;
         let (limit, name) = (terms.limits.get(standing.limit)?, terms.name(standing.limit)?);
+        let OfDenials { per, details } = terms.of_denials(standing.limit)?;
         let wait = match wait {
             Wait::For(span) => Some(Pause::of(self.spread(span))),
             Wait::Never => None,
         };
         let max = limit.max().get();
-        let facts = || {
-            let text = denial.sentence(limit.unit);
-            if denial.expose { format!("{text}: {max} per {}.", limit.window()) } else { format!("{text}.") }
-        };
         let words = |pause: Pause| Words {
             limit: &limit.label,
             max,
             unit: limit.unit,
-            per: limit.window(),
+            per,
             retry_after: pause.seconds(),
             plan: &terms.plan,
             caller,
         };
-        let (class, code, message) = match (wait, &denial.template) {
-            (Some(pause), Some(template)) => {
-                (Class::RateLimited, "rate_limit_exceeded", template.filled(&words(pause)))
+        let message = match (wait, &denial.template) {
+            (Some(pause), Some(template)) => template.filled(&words(pause)),
+            _ => {
+                let sentence = denial.sentence(limit.unit);
+                // What follows it is shorter than that.
+                let mut message = String::with_capacity(sentence.len().saturating_add(96));
+                message.push_str(&sentence);
+                if denial.expose {
+                    message.push_str(": ");
+                    Digits::of(max).append_to(&mut message);
+                    message.push_str(" per ");
+                    message.push_str(per);
+                }
+                let (before, number, after) = match wait {
+                    Some(pause) => (". Retry after ", pause.seconds(), " s."),
+                    None => (". This request alone costs ", cost, "."),
+                };
+                message.push_str(before);
+                Digits::of(number).append_to(&mut message);
+                message.push_str(after);
+                message
             }
-            (Some(pause), None) => {
-                let message = format!("{} Retry after {} s.", facts(), pause.seconds());
-                (Class::RateLimited, "rate_limit_exceeded", message)
-            }
-            (None, _) => {
-                (Class::TooLarge, "request_too_large", format!("{} This request alone costs {cost}.", facts()))
-            }
+        };
+        let (class, code) = match wait {
+            Some(_) => (Class::RateLimited, "rate_limit_exceeded"),
+            None => (Class::TooLarge, "request_too_large"),
         };
         // Whoever is told to wait is told so in every member; where waiting does not help there is nothing to fill in.
         let members = wait.map(|pause| {
             let filled = denial.members.iter().map(|(name, text)| (name.as_str(), text.filled(&words(pause))));
             filled.collect()
         });
-        let denied =
-            Denied { limit, name, plan: &terms.plan, cost, remaining: standing.remaining, wait, expose: denial.expose };
+        let (plan, remaining, expose) = (&*terms.plan, standing.remaining, denial.expose);
+        let denied = Denied { limit, name, plan, per, cost, remaining, wait, expose };
         let members = members.unwrap_or_default();
-        Some(Facts { class, status: denial.status, code, message, denied: Some(denied), members })
+        let (status, message, denied) = (denial.status, message.into(), Some(denied));
+        let details = Details::OfLimit(details.clone());
+        Some(Facts { class, status, code, details, message, denied, members })
     }
 
     /// The wait, longer by a part of the configured fraction: clients that are told the same second come back together, as no SDK adds jitter to
@@ -238,11 +287,11 @@ impl<'a> Exceeded<'a> {
 impl Facts<'_> {
     /// The member `type` of OpenAI's error object and of its likes.
     #[must_use]
-    pub fn kind(&self) -> String {
+    pub fn kind(&self) -> &'static str {
         match (&self.denied, self.class) {
-            (Some(denied), _) => denied.limit.unit.to_string(),
-            (None, Class::Unavailable) => "server_error".to_owned(),
-            (None, _) => "invalid_request_error".to_owned(),
+            (Some(denied), _) => denied.limit.unit.name(),
+            (None, Class::Unavailable) => "server_error",
+            (None, _) => "invalid_request_error",
         }
     }
 
@@ -257,13 +306,17 @@ impl Facts<'_> {
             Class::Unavailable => 14,
         }
     }
+}
 
-    /// Response code details for access logs, without white space.
-    #[must_use]
-    pub fn details(&self) -> String {
-        match &self.denied {
-            Some(denied) => ["allowance_over_limit{", &denied.limit.label, "}"].concat(),
-            None => ["allowance_", self.code].concat(),
+// === impl Details ===
+
+impl Deref for Details {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Fixed(details) => details,
+            Self::OfLimit(details) => details,
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::config::Config;
 use crate::dialect::{Asked, Dialect};
-use crate::headers::Style;
-use crate::refusal::{Exceeded, Facts, Refusal};
-use std::borrow::Cow;
+use crate::fields::Fields;
+use crate::headers::{Groups, Style};
+use crate::refusal::{Details, Exceeded, Facts, Refusal};
 
 /// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
 pub const LONGEST_RETRY: u64 = 60;
@@ -17,9 +17,9 @@ pub struct Reply {
     /// gRPC status for a gRPC caller (`google.rpc.Code`); others do not see it.
     pub grpc_status: i32,
     /// Response code details for access logs, without white space.
-    pub details: String,
-    /// Names in lower case, and values.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub details: Details,
+    /// Beside what the proxy adds.
+    pub headers: Fields,
     /// As the dialect wants it.
     pub body: Vec<u8>,
 }
@@ -33,6 +33,9 @@ pub struct Form<'a> {
     pub asked: &'a Asked<'a>,
 }
 
+/// How many header fields a reply has, and how long their values are together, if it is a long one.
+const ROOM: (usize, usize) = (20, 384);
+
 // === impl Reply ===
 
 impl Reply {
@@ -42,43 +45,57 @@ impl Reply {
     pub fn denial(exceeded: &Exceeded<'_>, form: Form<'_>, style: &Style) -> Option<Self> {
         let facts = exceeded.facts()?;
         let wait = facts.denied.as_ref().and_then(|denied| denied.wait);
-        let mut told: Vec<(&'static str, Cow<'static, str>)> = Vec::with_capacity(16);
+        let mut fields = first_fields(form);
+        let first = fields.len();
         if let Some(wait) = wait {
-            told.push(("retry-after", wait.seconds().to_string().into()));
-            told.push(("retry-after-ms", wait.milliseconds().to_string().into()));
+            fields.push_number("retry-after", wait.seconds());
+            fields.push_number("retry-after-ms", wait.milliseconds());
         }
-        let groups = exceeded.terms.fields(style, &exceeded.standing, exceeded.others).into_iter();
-        let own = (form.dialect.fields)(&facts, form.asked);
-        told.extend(groups.flat_map(|group| group.fields).chain(own).map(|(name, value)| (name, value.into())));
+        let mut told = Groups::in_reply(fields);
+        exceeded.terms.tell(style, &exceeded.standing, exceeded.others, &mut told);
+        let mut fields = told.into_fields();
+        (form.dialect.fields)(&facts, form.asked, &mut fields);
         if wait.is_none_or(|wait| wait.seconds() > LONGEST_RETRY) {
-            told.push(("x-should-retry", "false".into()));
+            fields.push("x-should-retry", "false");
         }
         if form.asked.header("origin").is_some() {
             // What a browser may read, when it asks from another origin.
-            let names: Vec<&str> = told.iter().map(|(name, _)| *name).collect();
-            told.push(("access-control-expose-headers", names.join(", ").into()));
+            let names: Vec<&str> = fields.names().skip(first).collect();
+            fields.push("access-control-expose-headers", &names.join(", "));
         }
-        Some(Self::new(&facts, form, told))
+        Some(Self::new(&facts, form, fields))
     }
 
     /// The refusal of a request that no limit denies.
     #[must_use]
     pub fn refusal(refusal: Refusal, config: &Config, form: Form<'_>) -> Self {
         let facts = refusal.facts(config);
-        let challenge = refusal.challenge(config).map(|challenge| ("www-authenticate", challenge.into()));
-        let own = (form.dialect.fields)(&facts, form.asked).into_iter().map(|(name, value)| (name, value.into()));
-        Self::new(&facts, form, challenge.into_iter().chain(own).collect())
+        let mut fields = first_fields(form);
+        if let Some(challenge) = refusal.challenge(config) {
+            fields.push("www-authenticate", challenge);
+        }
+        (form.dialect.fields)(&facts, form.asked, &mut fields);
+        Self::new(&facts, form, fields)
     }
 
-    fn new(facts: &Facts<'_>, form: Form<'_>, told: Vec<(&'static str, Cow<'static, str>)>) -> Self {
-        let content_type = form.dialect.content_type.map(|content_type| ("content-type", content_type.into()));
-        let first = content_type.into_iter().chain([("cache-control", "no-store".into())]);
+    fn new(facts: &Facts<'_>, form: Form<'_>, headers: Fields) -> Self {
         Self {
             status: facts.status,
             grpc_status: facts.grpc_status(),
-            details: facts.details(),
-            headers: first.chain(told).collect(),
+            details: facts.details.clone(),
+            headers,
             body: (form.dialect.body)(facts, form.asked),
         }
     }
+}
+
+/// Those that every reply starts with.
+fn first_fields(form: Form<'_>) -> Fields {
+    let (fields, bytes) = ROOM;
+    let mut first = Fields::with_capacity(fields, bytes);
+    if let Some(content_type) = form.dialect.content_type {
+        first.push("content-type", content_type);
+    }
+    first.push("cache-control", "no-store");
+    first
 }

@@ -100,19 +100,36 @@ impl Headers {
     /// Writes the same serialization.
     #[must_use]
     pub fn encode(pairs: &[(&str, &str)]) -> Vec<u8> {
-        let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
-        let length = |(name, value): &(&str, &str)| name.len().saturating_add(value.len()).saturating_add(10);
-        let mut bytes = Vec::with_capacity(pairs.iter().map(length).fold(4, usize::saturating_add));
-        bytes.extend_from_slice(&word(pairs.len()));
-        for (name, value) in pairs {
-            bytes.extend_from_slice(&word(name.len()));
-            bytes.extend_from_slice(&word(value.len()));
+        Self::encode_all(pairs.iter().copied())
+    }
+
+    /// The same of pairs that are not in one place.
+    #[must_use]
+    pub fn encode_all<'n, 'v>(pairs: impl Iterator<Item = (&'n str, &'v str)> + Clone) -> Vec<u8> {
+        let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let length = |name: &str, value: &str| name.len().saturating_add(value.len()).saturating_add(10);
+        let (count, whole) = pairs.clone().fold((0_usize, 4_usize), |(count, whole), (name, value)| {
+            (count.saturating_add(1), whole.saturating_add(length(name, value)))
+        });
+        let mut bytes = Vec::with_capacity(whole);
+        bytes.extend_from_slice(&word(count).to_le_bytes());
+        for (name, value) in pairs.clone() {
+            let lengths = u64::from(word(name.len())) | u64::from(word(value.len())) << 32;
+            bytes.extend_from_slice(&lengths.to_le_bytes());
         }
-        for text in pairs.iter().flat_map(|(name, value)| [name, value]) {
-            bytes.extend_from_slice(text.as_bytes());
+        for (name, value) in pairs {
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(0);
+            bytes.extend_from_slice(value.as_bytes());
             bytes.push(0);
         }
         bytes
+    }
+
+    /// How long the name of each header is, in bytes.
+    pub fn name_lengths(&self) -> impl Iterator<Item = usize> {
+        let (lengths, _) = self.parts().unwrap_or_default();
+        lengths.iter().map(|pair| lengths_of(pair).0)
     }
 
     /// The values of a header; `name` is lower-case, as the host gives names.
@@ -182,6 +199,7 @@ mod tests {
         assert_eq!(headers.values("x-key").collect::<Vec<_>>(), [b"a".as_slice(), b"\xff\0"]);
         assert_eq!(headers.values("x-other").collect::<Vec<_>>(), [b""]);
         assert_eq!(headers.values("x-none").count(), 0);
+        assert_eq!(headers.name_lengths().collect::<Vec<_>>(), [5, 5, 7, 5]);
     }
 
     #[test]
@@ -196,6 +214,7 @@ mod tests {
         fn any_bytes_are_safe_to_decode(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(headers) = Headers::decode(bytes.clone()) {
                 let _ = headers.values("x").count();
+                let _ = headers.name_lengths().count();
             }
             let _ = percent_decode(&bytes);
         }

@@ -1,8 +1,7 @@
 //! Templates: texts of the operator's with the facts of a denial filled in.
 
+use crate::digits::Digits;
 use crate::plan::Unit;
-use crate::window::Window;
-use std::fmt::Write;
 
 /// A text with placeholders, read and found valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +44,8 @@ pub struct Words<'a> {
     pub max: u64,
     /// What is counted.
     pub unit: Unit,
-    /// The window.
-    pub per: Window,
+    /// The window, in its canonical form.
+    pub per: &'a str,
     /// Seconds to wait.
     pub retry_after: u64,
     /// The plan's name.
@@ -98,17 +97,16 @@ impl Template {
     pub fn filled(&self, words: &Words<'_>) -> String {
         let mut text = String::new();
         for part in &self.0 {
-            // Writing to a string cannot fail.
-            let _ = match part {
-                Part::Text(plain) => text.write_str(plain),
-                Part::Word(Word::Limit) => text.write_str(words.limit),
-                Part::Word(Word::Max) => write!(text, "{}", words.max),
-                Part::Word(Word::Unit) => write!(text, "{}", words.unit),
-                Part::Word(Word::Per) => write!(text, "{}", words.per),
-                Part::Word(Word::RetryAfter) => write!(text, "{}", words.retry_after),
-                Part::Word(Word::Plan) => text.write_str(words.plan),
-                Part::Word(Word::Consumer) => text.write_str(words.caller),
-            };
+            match part {
+                Part::Text(plain) => text.push_str(plain),
+                Part::Word(Word::Limit) => text.push_str(words.limit),
+                Part::Word(Word::Max) => Digits::of(words.max).append_to(&mut text),
+                Part::Word(Word::Unit) => text.push_str(words.unit.name()),
+                Part::Word(Word::Per) => text.push_str(words.per),
+                Part::Word(Word::RetryAfter) => Digits::of(words.retry_after).append_to(&mut text),
+                Part::Word(Word::Plan) => text.push_str(words.plan),
+                Part::Word(Word::Consumer) => text.push_str(words.caller),
+            }
         }
         text
     }
@@ -123,7 +121,7 @@ mod tests {
             limit: "images/1m",
             max: 60,
             unit: Unit::Requests,
-            per: Window::parse("60s").unwrap(),
+            per: "1m",
             retry_after: 17,
             plan: "free",
             caller: "acme",

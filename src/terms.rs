@@ -2,12 +2,12 @@
 
 use crate::config::Config;
 use crate::decision::Standing;
-use crate::headers::{self, Group, Left, Style};
+use crate::headers::{self, Groups, Left, Style};
 use crate::metrics::{Metric, Metrics, NONE, OTHER, Outcome, Registry, TokenMeters};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
 use crate::rule::{Charging, RequestRule};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -20,12 +20,29 @@ pub struct Terms {
     pub limits: Vec<Limit>,
     /// `RateLimit-Policy`.
     pub policy: String,
-    /// What callers are told as the limits' names.
-    names: Vec<Rc<str>>,
+    /// What callers are told of the limits, in their order.
+    wordings: Vec<Wording>,
     /// `allowance_requests_total` of allowed requests.
     pub allowed: Metric,
     /// That of requests that a limit denied, or would have if it were no shadow.
     pub refused: Vec<Metric>,
+}
+
+/// What callers are told of a limit.
+#[derive(Debug)]
+struct Wording {
+    name: Rc<str>,
+    /// Written when it first denies: most limits never do.
+    denial: OnceCell<OfDenials>,
+}
+
+/// What is the same in all denials of a limit.
+#[derive(Debug)]
+pub struct OfDenials {
+    /// Its window in its canonical form.
+    pub per: Box<str>,
+    /// Response code details for access logs, without white space.
+    pub details: Rc<str>,
 }
 
 /// Whose limits they are.
@@ -174,11 +191,14 @@ impl Terms {
             true => limit.label.clone(),
             false => format!("limit-{}", index.saturating_add(1)).into(),
         };
-        let names: Vec<Rc<str>> = limits.iter().enumerate().map(name).collect();
+        let wording = |limit| Wording { name: name(limit), denial: OnceCell::new() };
+        let wordings: Vec<Wording> = limits.iter().enumerate().map(wording).collect();
+        let mut policy = String::new();
+        headers::policy(wordings.iter().map(|wording| &*wording.name).zip(&limits), None, &mut policy);
         Self {
             plan: plan.clone(),
-            policy: headers::policy(names.iter().map(|name| &**name).zip(&limits), None),
-            names,
+            policy,
+            wordings,
             allowed: registry.known(Outcome::Allowed, plan, NONE),
             refused: limits.iter().map(|limit| registry.known(refused(limit), plan, &limit.label)).collect(),
             limits,
@@ -200,25 +220,35 @@ impl Terms {
     /// What callers are told as a limit's name.
     #[must_use]
     pub fn name(&self, limit: usize) -> Option<&str> {
-        self.names.get(limit).map(|name| &**name)
+        self.wordings.get(limit).map(|wording| &*wording.name)
     }
 
-    /// The header fields of a style about the limit that stands so, and the provider's about `others`, where it has fields of their own for them.
+    /// What all denials of a limit say.
     #[must_use]
-    pub fn fields(&self, style: &Style, standing: &Standing, others: &[Standing]) -> Vec<Group> {
+    pub fn of_denials(&self, limit: usize) -> Option<&OfDenials> {
+        let (wording, limit) = self.wordings.get(limit).zip(self.limits.get(limit))?;
+        Some(wording.denial.get_or_init(|| OfDenials {
+            per: limit.window().to_string().into(),
+            details: ["allowance_over_limit{", &limit.label, "}"].concat().into(),
+        }))
+    }
+
+    /// Adds the header fields of a style about the limit that stands so, and the provider's about `others`, where it has fields of their own for
+    /// them.
+    pub fn tell(&self, style: &Style, standing: &Standing, others: &[Standing], told: &mut Groups) {
         let Some(left) = self.left(style, standing) else {
-            return Vec::new();
+            return;
         };
-        let policy = || match style.partition {
-            None => self.policy.clone(),
-            key => headers::policy(self.told(), key),
+        let policy = |field: &mut String| match style.partition {
+            None => field.push_str(&self.policy),
+            key => headers::policy(self.told(), key, field),
         };
-        let mut groups = style.groups(&left, policy);
+        style.tell(&left, policy, told);
         for other in others {
-            let group = style.provider.and_then(|provider| provider(&self.left(style, other)?));
-            groups.extend(group.filter(|group| groups.iter().all(|known| !known.is_like(group))));
+            if let Some(left) = self.left(style, other) {
+                style.tell_as_provider(&left, told);
+            }
         }
-        groups
     }
 
     fn left(&self, style: &Style, standing: &Standing) -> Option<Left<'_>> {
@@ -228,6 +258,6 @@ impl Terms {
     }
 
     fn told(&self) -> impl Iterator<Item = (&str, &Limit)> {
-        self.names.iter().map(|name| &**name).zip(&self.limits)
+        self.wordings.iter().map(|wording| &*wording.name).zip(&self.limits)
     }
 }

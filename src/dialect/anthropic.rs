@@ -1,10 +1,11 @@
 //! Anthropic: the type of error tells, and times are instants.
 
-use super::{Asked, Dialect, Members, json_bytes};
-use crate::headers::{Beside, Field, Group, Left};
+use super::writer::Writer;
+use super::{Asked, Dialect};
+use crate::fields::Fields;
+use crate::headers::{Beside, Left};
 use crate::plan::Count;
 use crate::refusal::{Class, Facts};
-use serde::Serialize;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "anthropic",
@@ -12,29 +13,13 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body,
     fields,
-    left: Some(|left| Some(group(left))),
+    left: Some(|left, fields| Some(left_of(left, fields))),
 };
 
 fn speaks(asked: &Asked<'_>) -> bool {
     asked.header("anthropic-version").is_some()
-        || asked.path.ends_with("/v1/messages")
-        || asked.path.contains("/v1/messages/")
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    r#type: &'a str,
-    error: ErrorBody<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    r#type: &'a str,
-    message: &'a str,
-    #[serde(flatten)]
-    members: Members<'a>,
+        || asked.path_ends_with(&["/v1/messages"])
+        || asked.path_has("/v1/messages/")
 }
 
 fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
@@ -46,15 +31,26 @@ fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
         Class::Forbidden => "permission_error",
         Class::Unavailable => "api_error",
     };
-    let error = ErrorBody { r#type, message: &facts.message, members: Members(&facts.members) };
-    json_bytes(&Envelope { r#type: "error", error, request_id: asked.request_id() })
+    Writer::object(|body| {
+        body.word("type", "error");
+        body.nested("error", |error| {
+            error.word("type", r#type);
+            error.text("message", &facts.message);
+            error.members(&facts.members);
+        });
+        if let Some(id) = asked.request_id() {
+            body.word("request_id", id);
+        }
+    })
 }
 
-fn fields(_: &Facts<'_>, asked: &Asked<'_>) -> Vec<Field> {
-    asked.request_id().map(|id| ("request-id", id.to_owned())).into_iter().collect()
+fn fields(_: &Facts<'_>, asked: &Asked<'_>, fields: &mut Fields) {
+    if let Some(id) = asked.request_id() {
+        fields.push("request-id", id);
+    }
 }
 
-fn group(left: &Left<'_>) -> Group {
+fn left_of(left: &Left<'_>, fields: &mut Fields) -> Beside {
     let [limit, remaining, reset] = match left.limit.unit.tokens() {
         None => [
             "anthropic-ratelimit-requests-limit",
@@ -77,10 +73,8 @@ fn group(left: &Left<'_>) -> Group {
             "anthropic-ratelimit-output-tokens-reset",
         ],
     };
-    let fields = vec![
-        (limit, left.limit.capacity().to_string()),
-        (remaining, left.remaining.to_string()),
-        (reset, left.now.after(left.reset).rfc3339()),
-    ];
-    Group { fields, beside: Beside::Either { told_in: remaining, remaining: left.remaining } }
+    fields.push_number(limit, left.limit.capacity());
+    fields.push_number(remaining, left.remaining);
+    fields.push(reset, &left.now.after(left.reset).rfc3339());
+    Beside::Either { told_in: remaining, remaining: left.remaining }
 }

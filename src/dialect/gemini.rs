@@ -1,8 +1,9 @@
 //! Google Gemini: `google.rpc.Status` in JSON. Streams that are JSON arrays, and the OpenAI-compatible endpoint, have their errors in arrays.
 
-use super::{Asked, Dialect, Members, json_bytes, no_fields};
+use super::writer::Writer;
+use super::{Asked, Dialect, no_fields};
+use crate::digits::Digits;
 use crate::refusal::{Class, Facts, Pause};
-use serde::Serialize;
 
 pub(super) const DIALECT: Dialect =
     Dialect { name: "gemini", speaks, content_type: Some("application/json"), body, fields: no_fields, left: None };
@@ -16,45 +17,12 @@ fn speaks(asked: &Asked<'_>) -> bool {
 
 /// The endpoint for OpenAI's clients.
 fn is_compatible(asked: &Asked<'_>) -> bool {
-    asked.path.contains("/v1beta/openai/")
+    asked.path_has("/v1beta/openai/")
 }
 
 fn in_array(asked: &Asked<'_>) -> bool {
     let events = || asked.query.split(|byte| *byte == b'&').any(|parameter| parameter == b"alt=sse");
-    is_compatible(asked) || (asked.path.ends_with(":streamGenerateContent") && !events())
-}
-
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Status<'a>,
-}
-
-#[derive(Serialize)]
-struct Status<'a> {
-    code: u16,
-    message: &'a str,
-    status: &'a str,
-    details: Vec<Detail<'a>>,
-    #[serde(flatten)]
-    members: Members<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "@type")]
-enum Detail<'a> {
-    #[serde(rename = "type.googleapis.com/google.rpc.QuotaFailure")]
-    QuotaFailure { violations: [Violation<'a>; 1] },
-    #[serde(rename = "type.googleapis.com/google.rpc.RetryInfo", rename_all = "camelCase")]
-    RetryInfo { retry_delay: String },
-    #[serde(rename = "type.googleapis.com/google.rpc.ErrorInfo")]
-    ErrorInfo { reason: String, domain: &'a str },
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Violation<'a> {
-    quota_metric: String,
-    quota_id: &'a str,
+    is_compatible(asked) || (asked.path_ends_with(&[":streamGenerateContent"]) && !events())
 }
 
 fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
@@ -65,22 +33,53 @@ fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
         Class::Forbidden => "PERMISSION_DENIED",
         Class::Unavailable => "UNAVAILABLE",
     };
-    let mut details = Vec::new();
-    match &facts.denied {
-        Some(denied) => {
-            let violation = Violation { quota_metric: facts.kind(), quota_id: denied.name };
-            details.push(Detail::QuotaFailure { violations: [violation] });
-            details.extend(denied.wait.map(|wait| Detail::RetryInfo { retry_delay: duration(wait) }));
-        }
-        None => details.push(Detail::ErrorInfo { reason: facts.code.to_uppercase(), domain: "allowance" }),
+    let write = |body: &mut Writer| {
+        body.nested("error", |error| {
+            error.number("code", facts.status.into());
+            error.text("message", &facts.message);
+            error.word("status", status);
+            error.list("details", |details| write_details(facts, details));
+            error.members(&facts.members);
+        });
+    };
+    if in_array(asked) { Writer::array(write) } else { Writer::object(write) }
+}
+
+fn write_details(facts: &Facts<'_>, details: &mut Writer) {
+    let Some(denied) = &facts.denied else {
+        details.item(|detail| {
+            detail.word("@type", "type.googleapis.com/google.rpc.ErrorInfo");
+            detail.word("reason", &facts.code.to_ascii_uppercase());
+            detail.word("domain", "allowance");
+        });
+        return;
+    };
+    details.item(|detail| {
+        detail.word("@type", "type.googleapis.com/google.rpc.QuotaFailure");
+        detail.list("violations", |violations| {
+            violations.item(|violation| {
+                violation.word("quotaMetric", facts.kind());
+                violation.word("quotaId", denied.name);
+            });
+        });
+    });
+    if let Some(wait) = denied.wait {
+        details.item(|detail| {
+            detail.word("@type", "type.googleapis.com/google.rpc.RetryInfo");
+            detail.word("retryDelay", &duration(wait));
+        });
     }
-    let Facts { status: code, message, members, .. } = facts;
-    let error = Envelope { error: Status { code: *code, message, status, details, members: Members(members) } };
-    if in_array(asked) { json_bytes(&[error]) } else { json_bytes(&error) }
 }
 
 /// A protobuf duration in JSON: seconds with none or three decimals.
 fn duration(wait: Pause) -> String {
     let (seconds, rest) = (wait.milliseconds() / 1000, wait.milliseconds() % 1000);
-    if rest == 0 { format!("{seconds}s") } else { format!("{seconds}.{rest:03}s") }
+    let mut text = String::with_capacity(24);
+    Digits::of(seconds).append_to(&mut text);
+    if rest > 0 {
+        text.push('.');
+        Digits::at_least(3, rest).append_to(&mut text);
+    }
+    text.push('s');
+    text
 }

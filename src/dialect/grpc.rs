@@ -5,7 +5,8 @@
 
 use super::{Asked, Dialect, never};
 use crate::base64::{Padding, encode};
-use crate::headers::Field;
+use crate::digits::Digits;
+use crate::fields::Fields;
 use crate::refusal::{Denied, Facts};
 use crate::reply::LONGEST_RETRY;
 
@@ -14,7 +15,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     // Known before any other, and never by name.
     speaks: never,
     content_type: None,
-    body: |facts, _| facts.message.clone().into_bytes(),
+    body: |facts, _| facts.message.as_bytes().to_vec(),
     fields,
     left: None,
 };
@@ -24,16 +25,17 @@ pub(super) fn speaks(asked: &Asked<'_>) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
 }
 
-fn fields(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<Field> {
+fn fields(facts: &Facts<'_>, _: &Asked<'_>, fields: &mut Fields) {
     let Some(denied) = &facts.denied else {
-        return Vec::new();
+        return;
     };
+    fields.push("grpc-status-details-bin", &encode(&status(facts, denied), Padding::Bare));
     // Negative: do not retry.
     let longest = |seconds| seconds <= LONGEST_RETRY;
-    let pushback = denied.wait.filter(|wait| longest(wait.seconds()));
-    let pushback = pushback.map_or_else(|| "-1".to_owned(), |wait| wait.milliseconds().to_string());
-    let details = encode(&status(facts, denied), Padding::Bare);
-    vec![("grpc-status-details-bin", details), ("grpc-retry-pushback-ms", pushback)]
+    match denied.wait.filter(|wait| longest(wait.seconds())) {
+        Some(wait) => fields.push_number("grpc-retry-pushback-ms", wait.milliseconds()),
+        None => fields.push("grpc-retry-pushback-ms", "-1"),
+    }
 }
 
 /// `google.rpc.Status`.
@@ -54,7 +56,8 @@ fn status(facts: &Facts<'_>, denied: &Denied<'_>) -> Vec<u8> {
     let mut violation = Vec::new();
     bytes(&mut violation, 1, denied.name.as_bytes());
     if denied.expose {
-        let description = format!("{} {} per {}", denied.limit.max(), denied.limit.unit, denied.limit.window());
+        let max = Digits::of(denied.limit.max().get());
+        let description = [max.as_str(), " ", denied.limit.unit.name(), " per ", denied.per].concat();
         bytes(&mut violation, 2, description.as_bytes());
     }
     let mut failure = Vec::new();

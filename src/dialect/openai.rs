@@ -3,82 +3,86 @@
 //! A quota of days or months stays `rate_limit_exceeded`: no SDK treats `insufficient_quota` in another way (they look at the status and at
 //! `x-should-retry`), and people whom it tells to pay OpenAI would do so in vain.
 
-use super::{Asked, Dialect, Members, json_bytes};
-use crate::headers::{Beside, Field, Group, Left};
+use super::writer::Writer;
+use super::{Asked, Dialect};
+use crate::digits::Digits;
+use crate::fields::Fields;
+use crate::headers::{Beside, Left};
 use crate::refusal::{Facts, Pause};
-use serde::Serialize;
 
 pub(super) const DIALECT: Dialect = Dialect {
     name: "openai",
     speaks,
     content_type: Some("application/json"),
-    body: |facts, _| json_bytes(&Envelope { error: ErrorBody::new(facts) }),
+    body: |facts, _| Writer::object(|body| write_error(facts, body)),
     fields,
-    left: Some(|left| Some(group(left, duration(left.reset)))),
+    left: Some(|left, fields| Some(left_of(left, fields, |reset| write_duration(left.reset, reset)))),
 };
 
 fn speaks(asked: &Asked<'_>) -> bool {
     asked.path_ends_with(&["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"])
-        || asked.path.contains("/v1/responses/")
+        || asked.path_has("/v1/responses/")
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: ErrorBody<'a>,
-}
-
-/// The members that OpenAI's SDKs and many others read.
-#[derive(Serialize)]
-pub(super) struct ErrorBody<'a> {
-    message: &'a str,
-    r#type: String,
-    param: (),
-    code: &'a str,
-    #[serde(flatten)]
-    members: Members<'a>,
-}
-
-impl<'a> ErrorBody<'a> {
-    pub(super) fn new(facts: &'a Facts<'a>) -> Self {
-        let Facts { message, code, members, .. } = facts;
-        Self { message, r#type: facts.kind(), param: (), code, members: Members(members) }
-    }
+/// The member `error`, with what OpenAI's SDKs and many others read.
+pub(super) fn write_error(facts: &Facts<'_>, body: &mut Writer) {
+    body.nested("error", |error| {
+        error.text("message", &facts.message);
+        error.word("type", facts.kind());
+        error.null("param");
+        error.word("code", facts.code);
+        error.members(&facts.members);
+    });
 }
 
 /// What the SDKs show as `request_id`.
-pub(super) fn fields(_: &Facts<'_>, asked: &Asked<'_>) -> Vec<Field> {
-    asked.request_id().map(|id| ("x-request-id", id.to_owned())).into_iter().collect()
+pub(super) fn fields(_: &Facts<'_>, asked: &Asked<'_>, fields: &mut Fields) {
+    if let Some(id) = asked.request_id() {
+        fields.push("x-request-id", id);
+    }
 }
 
-/// `reset` is when all of it is back.
-pub(super) fn group(left: &Left<'_>, reset: String) -> Group {
+/// `reset` writes when all of it is back.
+pub(super) fn left_of(left: &Left<'_>, fields: &mut Fields, reset: impl FnOnce(&mut String)) -> Beside {
     let [limit, remaining, resets] = match left.limit.unit.tokens() {
         None => ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
         // It does not tell input and output apart.
         Some(_) => ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
     };
-    let fields =
-        vec![(limit, left.limit.capacity().to_string()), (remaining, left.remaining.to_string()), (resets, reset)];
-    Group { fields, beside: Beside::Either { told_in: remaining, remaining: left.remaining } }
+    fields.push_number(limit, left.limit.capacity());
+    fields.push_number(remaining, left.remaining);
+    fields.push_with(resets, reset);
+    Beside::Either { told_in: remaining, remaining: left.remaining }
 }
 
 /// A span as Go writes durations: `1s`, `6m0s`, `12ms`. Rounded up to milliseconds.
-fn duration(span: u64) -> String {
+fn write_duration(span: u64, text: &mut String) {
     if span == 0 {
-        return "0s".to_owned();
+        text.push_str("0s");
+        return;
     }
     let all = Pause::of(span).milliseconds();
+    let mut part = |number: u64, unit: &str| {
+        Digits::of(number).append_to(text);
+        text.push_str(unit);
+    };
     if all < 1000 {
-        return format!("{all}ms");
+        part(all, "ms");
+        return;
     }
     let (hours, minutes, seconds, rest) = (all / 3_600_000, all / 60_000 % 60, all / 1000 % 60, all % 1000);
-    let fraction = format!(".{rest:03}");
-    let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}{fraction}s"),
-        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
-        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    if hours > 0 {
+        part(hours, "h");
     }
+    if hours > 0 || minutes > 0 {
+        part(minutes, "m");
+    }
+    part(seconds, "");
+    if rest > 0 {
+        text.push('.');
+        text.push_str(Digits::at_least(3, rest).as_str().trim_end_matches('0'));
+    }
+    text.push('s');
 }
 
 #[cfg(test)]
@@ -100,7 +104,9 @@ mod tests {
             (3_600_050_000_000, "1h0m0.05s"),
             (25_920_000_000_000_000, "7200h0m0s"),
         ] {
-            assert_eq!(duration(nanoseconds), text);
+            let mut written = String::new();
+            write_duration(nanoseconds, &mut written);
+            assert_eq!(written, text);
         }
     }
 }

@@ -1,43 +1,32 @@
 //! Problem details (RFC 9457), with the problem type of draft-ietf-httpapi-ratelimit-headers. The member `error` is for SDKs that look for it.
 
-use super::openai::ErrorBody;
-use super::{Asked, Dialect, json_bytes, no_fields};
+use super::writer::Writer;
+use super::{Asked, Dialect, no_fields, openai};
 use crate::refusal::{Class, Facts};
-use serde::Serialize;
 
-pub(super) const DIALECT: Dialect = Dialect {
-    name: "problem",
-    speaks,
-    content_type: Some("application/problem+json"),
-    body,
-    fields: no_fields,
-    left: None,
-};
+pub(super) const DIALECT: Dialect =
+    Dialect { name: "problem", speaks, content_type: Some(KIND), body, fields: no_fields, left: None };
 
+const KIND: &str = "application/problem+json";
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Whether `accept` names it, and not as what is not wanted.
 fn speaks(asked: &Asked<'_>) -> bool {
-    asked.headers.values("accept").flat_map(|value| value.split(|byte| *byte == b',')).any(|range| {
+    // Most values are too short for that.
+    asked.headers.values("accept").any(|value| value.len() >= KIND.len() && names_it(value))
+}
+
+#[inline(never)]
+fn names_it(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|range| {
         let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/problem+json"));
+        let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND.as_bytes()));
         let refused = |parameter: &[u8]| {
             let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
             quality.is_some_and(|quality| quality.starts_with(b"0") && quality.iter().all(|b| b"0.".contains(b)))
         };
         problem && !parts.any(refused)
     })
-}
-
-#[derive(Serialize)]
-struct Problem<'a> {
-    r#type: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated_policies: Option<[&'a str; 1]>,
-    error: ErrorBody<'a>,
 }
 
 fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
@@ -51,12 +40,14 @@ fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {
         Class::Forbidden => ("about:blank", "Forbidden"),
         Class::Unavailable => ("about:blank", "Service Unavailable"),
     };
-    json_bytes(&Problem {
-        r#type,
-        title,
-        status: facts.status,
-        detail: &facts.message,
-        violated_policies: facts.denied.as_ref().map(|denied| [denied.name]),
-        error: ErrorBody::new(facts),
+    Writer::object(|body| {
+        body.word("type", r#type);
+        body.word("title", title);
+        body.number("status", facts.status.into());
+        body.text("detail", &facts.message);
+        if let Some(denied) = &facts.denied {
+            body.list("violated-policies", |policies| policies.item_word(denied.name));
+        }
+        openai::write_error(facts, body);
     })
 }

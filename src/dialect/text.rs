@@ -6,7 +6,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     name: "text",
     speaks: never,
     content_type: Some("text/plain; charset=utf-8"),
-    body: |facts, _| facts.message.clone().into_bytes(),
+    body: |facts, _| facts.message.as_bytes().to_vec(),
     fields: no_fields,
     left: None,
 };

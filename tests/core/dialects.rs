@@ -133,8 +133,8 @@ impl Api {
 }
 
 pub(crate) fn printed(reply: &Reply) -> String {
-    let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, reply.details);
-    for (name, value) in &reply.headers {
+    let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, &*reply.details);
+    for (name, value) in reply.headers.iter() {
         writeln!(text, "{name}: {value}").unwrap();
     }
     text + "\n" + std::str::from_utf8(&reply.body).unwrap() + "\n"
@@ -162,7 +162,7 @@ fn every_refusal_is_what_its_fixture_says_byte_by_byte() {
 }
 
 fn header<'r>(reply: &'r Reply, name: &str) -> Option<&'r str> {
-    let mut values = reply.headers.iter().filter(|(given, _)| *given == name).map(|(_, value)| &**value);
+    let mut values = reply.headers.iter().filter(|(given, _)| *given == name).map(|(_, value)| value);
     let value = values.next();
     assert_eq!(values.next(), None, "{name} twice");
     value
@@ -211,7 +211,7 @@ fn jitter_makes_waits_longer_by_at_most_its_fraction_and_different_for_different
 
 /// An upstream's response.
 #[derive(Default)]
-pub(crate) struct Upstream(BTreeMap<&'static str, &'static str>);
+struct Upstream(BTreeMap<&'static str, &'static str>);
 
 impl Response for Upstream {
     fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
@@ -228,9 +228,9 @@ fn fields(path: &str, headers: &str, upstream: &[(&'static str, &'static str)]) 
 }
 
 /// The fields that are put on the upstream's response.
-fn told(passed: &Passed, upstream: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
+pub(crate) fn told(passed: &Passed, upstream: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
     let groups = passed.told(&Upstream(upstream.iter().copied().collect()));
-    groups.into_iter().flat_map(|group| group.fields).collect()
+    groups.iter().map(|(name, value, _)| (name, value.to_owned())).collect()
 }
 
 pub(crate) fn owned(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
@@ -353,7 +353,7 @@ proptest! {
         for _ in 0..requests {
             let fields: BTreeMap<&str, String> = match proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "k")]) {
                 Action::Pass(passed) => told(&passed, &[]).into_iter().collect(),
-                Action::Refuse(reply) => reply.headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect(),
+                Action::Refuse(reply) => reply.headers.iter().map(|(name, value)| (name, value.to_owned())).collect(),
                 Action::Wait(_) => panic!("it has no body"),
             };
             if enforced == 0 {
@@ -412,7 +412,7 @@ proptest! {
             let start = if templated { &text } else { &message };
             prop_assert!(error["message"].as_str().unwrap().starts_with(start.as_str()));
         }
-        for (_, value) in &reply.headers {
+        for (_, value) in reply.headers.iter() {
             prop_assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{value}");
         }
     }
