@@ -67,11 +67,13 @@ if [[ $package == allowance ]]; then
 	done
 	"${PYTHON:-python3}" .make/exports.py "$new" ${NAMES:+--names} "${exports[@]}"
 	how='unused exports removed, no wasm-opt'
-	# The same filter without it, only larger: once for speed, and then for size, which costs no instruction. Where it could not be had before it is not asked for again.
+	# The same filter without it, only larger. Once for speed, and then for size, which costs no instruction. What stands in the first kilobyte of
+	# memory is the far end of the stack, which no address computed from 0 is meant to reach. Where it could not be had before it is not asked for
+	# again.
 	log=target/log/wasm-opt.log
 	if command -v wasm-opt >/dev/null ||
 		{ [[ ! -e $log ]] && .make/need.sh packages "wasm-opt makes the module smaller" "install binaryen" binaryen 2>"$log"; }; then
-		if wasm-opt -O3 -Oz ${NAMES:+-g} --enable-bulk-memory --enable-sign-ext --enable-mutable-globals \
+		if wasm-opt --low-memory-unused -O3 -Oz ${NAMES:+-g} --enable-bulk-memory --enable-sign-ext --enable-mutable-globals \
 			--enable-nontrapping-float-to-int --enable-reference-types --enable-multivalue "$new" -o "$new.small" 2>"$log"; then
 			mv "$new.small" "$new"
 			how="unused exports removed, $(wasm-opt --version)"

@@ -7,7 +7,6 @@ use super::{MAX_WINDOW, Mistakes};
 use crate::cost::{Thousandths, Weights};
 use crate::counter::Rule;
 use crate::plan::{Algorithm, Count, Limit, MAX_LIMITS, Plan, Unit};
-use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU64;
 
@@ -50,20 +49,21 @@ pub(super) fn limits(
     mistakes: &mut Mistakes,
 ) -> Vec<Limit> {
     let mut limits: Vec<Limit> = Vec::with_capacity(list.len());
-    let mut names: HashMap<std::rc::Rc<str>, usize> = HashMap::new();
+    // Where in the list each of them is.
+    let mut places: Vec<usize> = Vec::with_capacity(list.len());
     for (index, spec) in list.into_iter().enumerate() {
         let path = format!("{path}[{index}]");
         let Some(limit) = spec.given().and_then(|spec| limit(spec, scope, &path, everywhere, mistakes)) else {
             continue;
         };
-        if let Some(first) = names.get(&limit.label) {
+        if let Some((_, first)) = limits.iter().zip(&places).find(|(known, _)| known.label == limit.label) {
             mistakes.add(
                 child(&path, "name"),
                 format_args!("expected a name that no other limit here has, got {:?} as in [{first}]", limit.label),
             );
             continue;
         }
-        names.insert(limit.label.clone(), index);
+        places.push(index);
         limits.push(limit);
     }
     if limits.len() > MAX_LIMITS {

@@ -44,7 +44,7 @@ pub(super) trait Read<'a>: Sized {
 }
 
 /// A field that waits for its value. One walk over an object's fields serves all objects, whatever the types of their fields are: a walk for each
-/// would be a tenth of the module.
+/// would be a fiftieth of the module.
 pub(super) trait Slot<'a> {
     /// Reads what stands here; it may be wrong.
     fn fill(&mut self, reader: Reader<'a, '_>);

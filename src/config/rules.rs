@@ -8,7 +8,7 @@ use crate::cost::Thousandths;
 use crate::plan::{Limit, MAX_LIMITS, Plan};
 use crate::record::CounterId;
 use crate::rule::{Effect, HeaderMatch, Matcher, ModelMatch, PathMatch, RequestRule, ValueMatch};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 pub(super) fn rules(
     specs: Field<Vec<Field<RuleSpec>>>,
@@ -17,15 +17,19 @@ pub(super) fn rules(
     mistakes: &mut Mistakes,
 ) -> Vec<RequestRule> {
     let mut rules = Vec::new();
-    let mut names: HashMap<String, usize> = HashMap::new();
+    // Not a map: every request walks over all rules, so there are few.
+    let mut names: Vec<(String, usize)> = Vec::new();
     for (index, spec) in specs.given().unwrap_or_default().into_iter().enumerate() {
         let Some(spec) = spec.given() else {
             continue;
         };
         let path = format!("rules[{index}]");
         let known = |name: &str| {
-            let first = *names.entry(name.to_owned()).or_insert(index);
-            (first != index).then_some(first)
+            let first = names.iter().find(|(known, _)| known == name).map(|(_, first)| *first);
+            if first.is_none() {
+                names.push((name.to_owned(), index));
+            }
+            first
         };
         let name = super::unique_name(spec.name, ("rule", "rules"), index, known, mistakes);
         if spec.r#match.is_absent() {
