@@ -29,8 +29,10 @@ CARGO="${cargo[*]}" .make/need.sh cargo linker
 # the same source is the same module everywhere.
 flags='--cfg sha2_backend="soft" --cfg sha2_backend_soft="compact"'
 # Functions are inlined where that is cheap: with LLVM's own threshold (275) the module is larger by a twentieth and takes more instructions for
-# nearly every request. Nor are loops of a few rounds written out at length (300): that gains next to nothing.
-flags+=' -C llvm-args=-inline-threshold=75 -C llvm-args=-unroll-threshold=40'
+# nearly every request. Nor are loops of a few rounds written out at length (300): that gains next to nothing. Other modules are as cargo makes them.
+if [[ $package == allowance ]]; then
+	flags+=' -C llvm-args=-inline-threshold=75 -C llvm-args=-unroll-threshold=40'
+fi
 "${cargo[@]}" fetch --locked --quiet --target "$triple"
 for directory in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$PWD"/; do
 	flags+=" --remap-path-prefix=$directory="
