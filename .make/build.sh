@@ -31,7 +31,7 @@ flags='--cfg sha2_backend="soft" --cfg sha2_backend_soft="compact"'
 # Functions are inlined where that is cheap: with LLVM's own threshold (275) the module is larger by a twentieth and takes more instructions for
 # nearly every request. Nor are loops of a few rounds written out at length (300): that gains next to nothing. Other modules are as cargo makes them.
 if [[ $package == allowance ]]; then
-	flags+=' -C llvm-args=-inline-threshold=75 -C llvm-args=-unroll-threshold=40'
+	flags+=' -C llvm-args=-inline-threshold=65 -C llvm-args=-unroll-threshold=40'
 fi
 "${cargo[@]}" fetch --locked --quiet --target "$triple"
 for directory in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$PWD"/; do
@@ -67,7 +67,15 @@ if [[ $package == allowance ]]; then
 	for callback in "${callbacks[@]}"; do
 		exports+=("proxy_on_$callback=allowance_on_$callback")
 	done
-	"${PYTHON:-python3}" .make/exports.py "$new" ${NAMES:+--names} "${exports[@]}"
+	# Nothing makes an object of the SDK's traits, nor enters its dispatcher. Panics have the SDK's hook from the start (src/filter/callbacks.rs), not
+	# that of std, which reads the environment and writes to a terminal; without memory there is nothing to say it with. Texts are not sliced by
+	# places that could be wrong: what would say so is a trap, as it would end in one.
+	never=()
+	for name in 10proxy_wasm6traits 10proxy_wasm10dispatcher 3std9panicking12default_hook 3std5alloc24default_alloc_error_hook \
+		13BacktraceLock5print 3sys5stdio 8foldhash4seed 4core3str16slice_error_fail; do
+		never+=(--never "$name")
+	done
+	"${PYTHON:-python3}" .make/trim.py "$new" ${NAMES:+--names} "${never[@]}" "${exports[@]}"
 	how='unused exports removed, no wasm-opt'
 	# The same filter without it, only larger. Once for speed, and then for size, which costs no instruction. What stands in the first kilobyte of
 	# memory is the far end of the stack, which no address computed from 0 is meant to reach. Where it could not be had before it is not asked for

@@ -6,7 +6,6 @@
 
 use crate::cost::Thousandths;
 use crate::dialect::Format;
-use crate::order::sorted;
 use crate::path::NormalPath;
 use crate::plan::Limit;
 use crate::request::Headers;
@@ -275,9 +274,14 @@ impl Charging {
 
 /// In order. They are few: as many as a path has readings.
 fn each_once(indices: Vec<usize>) -> Vec<usize> {
-    let mut indices = sorted(indices);
-    indices.dedup();
-    indices
+    let mut once: Vec<usize> = Vec::with_capacity(indices.len());
+    for index in indices {
+        let at = once.partition_point(|known| *known < index);
+        if once.get(at) != Some(&index) {
+            once.insert(at, index);
+        }
+    }
+    once
 }
 
 /// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.

@@ -16,8 +16,9 @@ pub(super) const GRAMMAR: Grammar = Grammar { is_secret };
 
 /// Whether a key, or its hash, may stand at a path by mistake.
 fn is_secret(path: &str) -> bool {
-    let consumer = path == "consumers" || (path.starts_with("consumers[") && !path.contains('.'));
-    let key = path.contains(".keys") && ![".name", ".disabled"].iter().any(|field| path.ends_with(field));
+    let consumer = path == "consumers" || (path.starts_with("consumers[") && !path.as_bytes().contains(&b'.'));
+    let key = path.as_bytes().windows(5).any(|part| part == b".keys")
+        && ![".name", ".disabled"].iter().any(|field| path.ends_with(field));
     consumer || key
 }
 

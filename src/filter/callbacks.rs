@@ -8,8 +8,11 @@
 
 use proxy_wasm::types::Action;
 
+// Whatever panics from here on says so in the proxy's log.
 #[cfg(target_arch = "wasm32")]
-proxy_wasm::main! {{}}
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(proxy_wasm::types::LogLevel::Info);
+}}
 
 #[unsafe(export_name = "allowance_on_context_create")]
 extern "C" fn context_create(id: u32, root: u32) {
