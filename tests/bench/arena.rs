@@ -241,11 +241,10 @@ fn native() -> String {
     text
 }
 
-/// The callbacks that a filter needs which has several configurations, something to say on responses, and nothing to leak.
+/// The callbacks that a filter needs which has several configurations, and something to say on responses.
 const CALLBACKS: &str = r#"
   (func (export "proxy_on_context_create") (param i32 i32))
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
-  (func (export "proxy_on_delete") (param i32))
 "#;
 
 fn assembled(name: &str, text: &str) -> PathBuf {
