@@ -27,7 +27,7 @@
 //! * [`usage`]: the tokens that a response says it took, read out of it as it comes.
 //! * [`config`]: what operators write, checked as a whole before any of it is used.
 //!
-//! `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`ledger::Clock`], [`gate::Response`]) over
+//! `memory` is the module's allocator. `host` implements the core's traits ([`request::Head`], [`store::SharedData`], [`metrics::Metrics`], [`ledger::Clock`], [`gate::Response`]) over
 //! host calls. It and [`filter`] are all that knows the proxy; the rest is a pure core with time as an argument, and tests natively.
 //!
 //! # Guarantees
