@@ -6,7 +6,8 @@ use allowance::decision::Decision;
 use allowance::limiter;
 use allowance::namespace::{Kind, Namespace};
 use allowance::plan::{Algorithm, Limit, MAX_LIMITS};
-use allowance::record::Record;
+use allowance::record::{Record, Update};
+use allowance::reservation::Slots;
 use allowance::store::memory::Memory;
 use allowance::store::{self, SharedData, Version, Versioned, Written};
 use allowance::table::Geometry;
@@ -196,4 +197,26 @@ fn a_configuration_is_announced_once_however_many_workers_have_it() {
     // Remembered as long as there are not too many others.
     assert_eq!((0..16u8).map(|other| announced(&[other])).sum::<usize>(), 16);
     assert_eq!([announced(b"one"), announced(&[15]), announced(&[1])], [1, 0, 0]);
+}
+
+proptest! {
+    /// There are two ways of writing a record: over a copy of the old one, where nothing but its numbers changes, and counter by counter.
+    #[test]
+    fn both_ways_of_writing_a_record_write_the_same(limits in any_limits(), used in prop::collection::vec(0..5_u64, 16), later in 0..200 * SECOND) {
+        let later = NOW.after(later);
+        let update = |limit: &Limit, used: u64, now: Timestamp| {
+            let counter = limit.rule.charge(limit.rule.advance(None, now), used);
+            Update { id: limit.id, counter, slots: Slots::default(), empty_at: limit.rule.empty_at(&counter) }
+        };
+        let updates = |now| -> Vec<Update> { limits.iter().zip(&used).map(|(limit, used)| update(limit, *used, now)).collect() };
+        let (stored, _) = Record::default().encode(&updates(NOW), NOW);
+        let record = Record::decode(&stored).unwrap();
+        let after = updates(later);
+        prop_assert_eq!(record.rewritten(after.iter()), Some(record.encode(&after, later).0));
+        // Anything else is written counter by counter.
+        if let [_, others @ ..] = after.as_slice() {
+            prop_assert_eq!(record.rewritten(others.iter()), None);
+            prop_assert_eq!(Record::default().rewritten(after.iter()), None);
+        }
+    }
 }
