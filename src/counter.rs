@@ -209,6 +209,25 @@ impl Rule {
         }
     }
 
+    /// The counter with `cost` more units used at `now`, and when it is [empty](Self::empty_at) then, if that is easily told: it was written in
+    /// this very window, and `cost` fits even if nothing of the window before had aged. `None` says nothing.
+    #[must_use]
+    pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, Timestamp)> {
+        let (start, end) = self.window.bounds(now);
+        let fits = |used: u64| used.checked_add(cost).filter(|used| *used <= self.max.get());
+        match (self.algorithm, stored) {
+            (Algorithm::FixedWindow, Counter::Fixed { start: own, used }) if own == start => {
+                Some((Counter::Fixed { start, used: fits(used)? }, end))
+            }
+            (Algorithm::SlidingWindow, Counter::Sliding { at, previous, current }) if start <= at && at <= now => {
+                fits(previous.saturating_add(current))?;
+                let current = current.saturating_add(cost);
+                Some((Counter::Sliding { at: now, previous, current }, self.falls_after(end, current, 0)))
+            }
+            _ => None,
+        }
+    }
+
     /// The counter with `units` more used, in the window that holds `charged_at`; in none any more where that is forgotten. A bucket forgets
     /// nothing at once: it is charged now, so that nothing of it has drained before it was known.
     #[must_use]
@@ -327,12 +346,14 @@ impl Rule {
         let in_this = room.checked_sub(current).and_then(|room| self.ages_to(previous, room));
         match in_this {
             Some(x) => start.after(x).max(at),
-            // In the next window what is current now is the previous window's, and there is nothing else.
-            None => match self.ages_to(current, room) {
-                Some(x) => end.after(x),
-                None => end.after(self.window.span().get()),
-            },
+            None => self.falls_after(end, current, room),
         }
+    }
+
+    /// When it has, if that is not before the current window's end: from then on what is current now is the previous window's, and there is
+    /// nothing else.
+    fn falls_after(&self, end: Timestamp, current: u64, room: u64) -> Timestamp {
+        end.after(self.ages_to(current, room).unwrap_or(self.window.span().get()))
     }
 
     /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.

@@ -40,6 +40,8 @@ pub struct Ledger {
     rules: HashMap<CounterId, Rule>,
     /// Some limit reserves tokens.
     reserves: bool,
+    /// Somebody asks how an allowed request's limits stand: its response, or a lease.
+    tells: bool,
     meters: Meters,
     leases: Leases,
 }
@@ -90,7 +92,8 @@ impl Ledger {
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease) }
+        let tells = !config.headers.is_empty() || config.lease.is_some();
+        Self { namespace, book, rules, reserves, tells, meters, leases: Leases::new(config.lease) }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -190,6 +193,12 @@ impl Ledger {
                         Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
+                    if !self.tells
+                        && mode == Mode::Charge
+                        && let Some(passed) = limiter::pass(&record, &terms.limits, cost, now)
+                    {
+                        return (Some(passed), (Outcome::allowed(None, cost, now), malformed, 1));
+                    }
                     let mut charged = limiter::decide(&record, &terms.limits, cost, now);
                     if let Some(later) = charged.set_back.then(later).flatten() {
                         charged = limiter::decide(&record, &terms.limits, cost, later);

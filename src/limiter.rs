@@ -115,7 +115,13 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
     for Candidate { limit, state, .. } in &mut candidates {
         state.empty_at = empty_at(limit, &state.counter, &state.slots);
     }
-    let (bytes, overfull) = match record.rewritten(candidates.iter().map(|candidate| &candidate.state)) {
+    let mut states = candidates.iter().map(|candidate| &candidate.state);
+    let rewritten = record.rewritten(|id, _| {
+        let Update { counter, empty_at, .. } =
+            states.next().filter(|state| state.id == id && state.slots.length() == 0)?;
+        Some((*counter, *empty_at))
+    });
+    let (bytes, overfull) = match rewritten.filter(|_| states.next().is_none()) {
         Some(bytes) => (bytes, false),
         None => {
             let updates: Vec<Update> = candidates.iter().map(|candidate| candidate.state).collect();
@@ -123,6 +129,18 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
         }
     };
     Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
+}
+
+/// The record that [`decide`] makes for nearly every request, where nobody asks how its limits stand then: all of them admit it by what was used
+/// in windows that have begun, and are charged. `None` says nothing.
+#[must_use]
+pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<Vec<u8>> {
+    let mut limits = limits.iter();
+    let passed = record.rewritten(|id, counter| {
+        let limit = limits.next().filter(|limit| limit.id == id && limit.unit.tokens().is_none())?;
+        limit.rule.pass(counter, cost.requests, now)
+    });
+    passed.filter(|_| cost.requests > 0 && limits.next().is_none())
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.

@@ -253,40 +253,66 @@ impl<'a> Record<'a> {
         (bytes, overfull)
     }
 
-    /// What [`Self::encode`] makes of it in the usual case: the record has the counters of `updates` in the same order, no other, nothing is
-    /// reserved of them, and no other build has written anything. `None` in any other.
+    /// The record over a copy of it: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
+    /// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written. With all that
+    /// is told, the same as [`Self::encode`] makes of it.
     #[must_use]
-    pub fn rewritten<'u>(&self, updates: impl ExactSizeIterator<Item = &'u Update>) -> Option<Vec<u8>> {
-        let count = u8::try_from(updates.len()).ok().filter(|_| self.only.is_none())?;
+    pub fn rewritten(
+        &self,
+        mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
+    ) -> Option<Vec<u8>> {
+        if self.only.is_some() {
+            return None;
+        }
         let mut bytes = Vec::with_capacity(self.counters.len().saturating_add(2));
-        bytes.extend_from_slice(&[VERSION, count]);
+        bytes.extend_from_slice(&[VERSION, 0]);
         bytes.extend_from_slice(self.counters);
-        let (_, mut rest) = bytes.split_first_chunk_mut::<2>()?;
-        for update in updates {
-            let (id, after) = rest.split_first_chunk_mut::<8>()?;
-            let (&mut [kind, length], after) = after.split_first_chunk_mut::<2>()?;
-            if *id != update.id.0.to_le_bytes() || update.slots.length() > 0 {
-                return None;
-            }
-            let (empty_at, after) = after.split_first_chunk_mut::<8>()?;
-            *empty_at = update.empty_at.0.to_le_bytes();
-            let (body, after) = after.split_at_mut_checked(length.into())?;
-            match (kind, update.counter) {
-                (FIXED, Counter::Fixed { start, used }) => {
-                    *<&mut [u8; 16]>::try_from(body).ok()? = words([start.0, used]);
+        let ([_, count], mut rest) = bytes.split_first_chunk_mut::<2>()?;
+        while !rest.is_empty() {
+            *count = count.checked_add(1)?;
+            let (id, tail) = rest.split_first_chunk_mut::<8>()?;
+            let (&mut [kind, length], tail) = tail.split_first_chunk_mut::<2>()?;
+            let (empty_at, tail) = tail.split_first_chunk_mut::<8>()?;
+            let (body, tail) = tail.split_at_mut_checked(length.into())?;
+            let id = CounterId(u64::from_le_bytes(*id));
+            let surely_empty = match kind {
+                FIXED => {
+                    let body = <&mut [u8; 16]>::try_from(body).ok()?;
+                    let [start, used] = from_words(body);
+                    let (Counter::Fixed { start, used }, at) =
+                        after(id, Counter::Fixed { start: Timestamp(start), used })?
+                    else {
+                        return None;
+                    };
+                    *body = words([start.0, used]);
+                    at
                 }
-                (SLIDING, Counter::Sliding { at, previous, current }) => {
-                    *<&mut [u8; 24]>::try_from(body).ok()? = words([at.0, previous, current]);
+                SLIDING => {
+                    let body = <&mut [u8; 24]>::try_from(body).ok()?;
+                    let [at, previous, current] = from_words(body);
+                    let stored = Counter::Sliding { at: Timestamp(at), previous, current };
+                    let (Counter::Sliding { at, previous, current }, empty_at) = after(id, stored)? else {
+                        return None;
+                    };
+                    *body = words([at.0, previous, current]);
+                    empty_at
                 }
-                (BUCKET, Counter::Bucket { at, level }) => {
-                    let (low, high) = (level as u64, (level >> 64) as u64);
-                    *<&mut [u8; 24]>::try_from(body).ok()? = words([at.0, low, high]);
+                BUCKET => {
+                    let body = <&mut [u8; 24]>::try_from(body).ok()?;
+                    let [at, low, high] = from_words(body);
+                    let stored = Counter::Bucket { at: Timestamp(at), level: u128::from(high) << 64 | u128::from(low) };
+                    let (Counter::Bucket { at, level }, empty_at) = after(id, stored)? else {
+                        return None;
+                    };
+                    *body = words([at.0, level as u64, (level >> 64) as u64]);
+                    empty_at
                 }
                 _ => return None,
-            }
-            rest = after;
+            };
+            *empty_at = surely_empty.0.to_le_bytes();
+            rest = tail;
         }
-        rest.is_empty().then_some(bytes)
+        Some(bytes)
     }
 }
 
@@ -404,6 +430,15 @@ fn words<const WORDS: usize, const BYTES: usize>(words: [u64; WORDS]) -> [u8; BY
         *eight = word.to_le_bytes();
     }
     bytes
+}
+
+/// Words as they were stored.
+fn from_words<const WORDS: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
+    let mut words = [0; WORDS];
+    for (word, eight) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*eight);
+    }
+    words
 }
 
 /// Takes the next `N` bytes.

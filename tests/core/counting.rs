@@ -111,6 +111,31 @@ proptest! {
         }
     }
 
+    /// The short way to a record comes to the same as the long one, or to nothing: for any limits, steps back of the clock, and records that
+    /// fewer or more limits have written.
+    #[test]
+    fn what_passes_is_stored_as_it_is_decided(
+        limits in any_limits(),
+        shadow in prop::collection::vec(any::<bool>(), 4),
+        start in any_time(),
+        requests in prop::collection::vec((any_step(), 0..8u8, 0..4u64, 1..=4usize), 1..60),
+    ) {
+        let mut limits = limits;
+        limits.iter_mut().zip(shadow).for_each(|(limit, shadow)| limit.shadow = shadow);
+        let (mut stored, mut now) = (Vec::new(), start);
+        for (step, back, cost, asked) in requests {
+            now = if back == 0 { Timestamp(now.0.saturating_sub(step)) } else { now.after(step) };
+            let (cost, limits) = (Cost::requests(cost), limits.get(..asked).unwrap_or(&limits));
+            let record = Record::decode(&stored).unwrap();
+            let decided = limiter::decide(&record, limits, &cost, now);
+            if let Some(passed) = limiter::pass(&record, limits, &cost, now) {
+                let Decision::Allowed { tightest, .. } = decided.decision else { panic!("denied: {decided:?}") };
+                prop_assert_eq!(Outcome { record: Some(passed), ..Outcome::allowed(tightest, &cost, now) }, decided.clone());
+            }
+            stored = decided.record.unwrap_or(stored);
+        }
+    }
+
     /// In a window that does not end, what the counter reads is the sum of what was admitted.
     #[test]
     fn the_sum_of_charges_is_what_was_admitted(
@@ -281,4 +306,28 @@ fn numbers_at_the_end_of_their_range_do_not_overflow() {
             "{algorithm:?}"
         );
     }
+}
+
+/// Else every request would go the long way, and nobody would notice.
+#[test]
+fn what_comes_again_in_the_same_windows_passes_until_a_limit_is_near() {
+    let limits = [
+        limit("fixed", Algorithm::FixedWindow, 10, "day", 1),
+        limit("sliding", Algorithm::SlidingWindow, 8, "1h", 1),
+        limit("other", Algorithm::SlidingWindow, 9, "1m", 1),
+    ];
+    let passes = |limits: &[Limit]| -> Vec<bool> {
+        let (mut stored, mut passes) = (Vec::new(), Vec::new());
+        for second in 0..10 {
+            let now = Timestamp((1_800_000_000 + second) * SECOND);
+            let record = Record::decode(&stored).unwrap();
+            passes.push(limiter::pass(&record, limits, &Cost::requests(1), now).is_some());
+            stored = limiter::decide(&record, limits, &Cost::requests(1), now).record.unwrap_or(stored);
+        }
+        passes
+    };
+    // Not the first, nor what is denied.
+    assert_eq!(passes(&limits), [false, true, true, true, true, true, true, true, false, false]);
+    assert_eq!(passes(&limits[..1]), [false, true, true, true, true, true, true, true, true, true]);
+    assert_eq!(passes(&[limit("bucket", Algorithm::TokenBucket, 10, "1m", 10)]), [false; 10]);
 }

@@ -212,11 +212,15 @@ proptest! {
         let (stored, _) = Record::default().encode(&updates(NOW), NOW);
         let record = Record::decode(&stored).unwrap();
         let after = updates(later);
-        prop_assert_eq!(record.rewritten(after.iter()), Some(record.encode(&after, later).0));
-        // Anything else is written counter by counter.
+        let told = |of: &[Update], id| of.iter().find(|update| update.id == id).map(|update| (update.counter, update.empty_at));
+        prop_assert_eq!(record.rewritten(|id, _| told(&after, id)), Some(record.encode(&after, later).0));
+        // Every counter is asked for as it stands, and one of which nothing is told ends it.
+        let mut asked = Vec::new();
+        let same = record.rewritten(|id, counter| { asked.push((id, counter)); told(&updates(NOW), id) });
+        prop_assert_eq!(same, Some(stored.clone()));
+        prop_assert_eq!(asked, record.counters().map(|(id, counter, _)| (id, counter)).collect::<Vec<_>>());
         if let [_, others @ ..] = after.as_slice() {
-            prop_assert_eq!(record.rewritten(others.iter()), None);
-            prop_assert_eq!(Record::default().rewritten(after.iter()), None);
+            prop_assert_eq!(record.rewritten(|id, _| told(others, id)), None);
         }
     }
 }
