@@ -209,20 +209,21 @@ impl Rule {
         }
     }
 
-    /// The counter with `cost` more units used at `now`, and when it is [empty](Self::empty_at) then, if that is easily told: it was written in
-    /// this very window, and `cost` fits even if nothing of the window before had aged. `None` says nothing.
+    /// The counter with `cost` more units used at `now`, how much is [used](Self::used) then, and when it is [empty](Self::empty_at): of one that
+    /// was written in this very window and admits them. `None` says nothing.
     #[must_use]
-    pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, Timestamp)> {
+    pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, u64, Timestamp)> {
         let (start, end) = self.window.bounds(now);
         let fits = |used: u64| used.checked_add(cost).filter(|used| *used <= self.max.get());
         match (self.algorithm, stored) {
             (Algorithm::FixedWindow, Counter::Fixed { start: own, used }) if own == start => {
-                Some((Counter::Fixed { start, used: fits(used)? }, end))
+                let used = fits(used)?;
+                Some((Counter::Fixed { start, used }, used, end))
             }
             (Algorithm::SlidingWindow, Counter::Sliding { at, previous, current }) if start <= at && at <= now => {
-                fits(previous.saturating_add(current))?;
+                let used = fits(self.aged(previous, end.since(now)).saturating_add(current))?;
                 let current = current.saturating_add(cost);
-                Some((Counter::Sliding { at: now, previous, current }, self.falls_after(end, current, 0)))
+                Some((Counter::Sliding { at: now, previous, current }, used, self.falls_after(end, current, 0)))
             }
             _ => None,
         }

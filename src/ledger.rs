@@ -40,8 +40,6 @@ pub struct Ledger {
     rules: HashMap<CounterId, Rule>,
     /// Some limit reserves tokens.
     reserves: bool,
-    /// Somebody asks how an allowed request's limits stand: its response, or a lease.
-    tells: bool,
     meters: Meters,
     leases: Leases,
 }
@@ -92,8 +90,7 @@ impl Ledger {
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        let tells = !config.headers.is_empty() || config.lease.is_some();
-        Self { namespace, book, rules, reserves, tells, meters, leases: Leases::new(config.lease) }
+        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease) }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -193,13 +190,8 @@ impl Ledger {
                         Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
-                    if !self.tells
-                        && mode == Mode::Charge
-                        && let Some(passed) = limiter::pass(&record, &terms.limits, cost, now)
-                    {
-                        return (Some(passed), (Outcome::allowed(None, cost, now), malformed, 1));
-                    }
-                    let mut charged = limiter::decide(&record, &terms.limits, cost, now);
+                    let decided = || limiter::decide(&record, &terms.limits, cost, now);
+                    let mut charged = limiter::pass(&record, &terms.limits, cost, now).unwrap_or_else(decided);
                     if let Some(later) = charged.set_back.then(later).flatten() {
                         charged = limiter::decide(&record, &terms.limits, cost, later);
                     }

@@ -131,16 +131,23 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
     Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
-/// The record that [`decide`] makes for nearly every request, where nobody asks how its limits stand then: all of them admit it by what was used
-/// in windows that have begun, and are charged. `None` says nothing.
+/// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
+/// requests in windows that have begun, and all admit it. `None` says nothing.
 #[must_use]
-pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<Vec<u8>> {
-    let mut limits = limits.iter();
-    let passed = record.rewritten(|id, counter| {
-        let limit = limits.next().filter(|limit| limit.id == id && limit.unit.tokens().is_none())?;
-        limit.rule.pass(counter, cost.requests, now)
+pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<Outcome> {
+    let mut tightest: Option<(Standing, u64)> = None;
+    let mut rest = limits.iter().enumerate();
+    let passed = record.rewritten(|id, stored| {
+        let (index, limit) = rest.next().filter(|(_, limit)| limit.id == id && limit.unit.tokens().is_none())?;
+        let (counter, used, empty_at) = limit.rule.pass(stored, cost.requests, now)?;
+        let (capacity, remaining) = (limit.capacity(), limit.capacity().saturating_sub(used));
+        if !limit.shadow && tightest.is_none_or(|(known, of)| smaller((remaining, capacity), (known.remaining, of))) {
+            tightest = Some((Standing { limit: index, remaining, reset: empty_at.since(now) }, capacity));
+        }
+        Some((counter, empty_at))
     });
-    passed.filter(|_| cost.requests > 0 && limits.next().is_none())
+    let record = passed.filter(|_| cost.requests > 0 && rest.next().is_none())?;
+    Some(Outcome { record: Some(record), ..Outcome::allowed(tightest.map(|(standing, _)| standing), cost, now) })
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.
