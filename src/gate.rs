@@ -56,7 +56,7 @@ pub enum Action {
     /// It goes on to the upstream.
     Pass(Passed),
     /// It is answered at once.
-    Refuse(Reply),
+    Refuse(Box<Reply>),
     /// Its body decides: see [`Gate::decide`].
     Wait(Box<Waiting>),
 }
@@ -65,7 +65,7 @@ pub enum Action {
 #[derive(Default)]
 pub struct Passed {
     /// What there is to say about it on its response.
-    told: Option<Told>,
+    told: Option<Box<Told>>,
     /// What it still owes.
     #[cfg(feature = "llm")]
     pub bill: Option<Box<Bill>>,
@@ -267,13 +267,15 @@ impl Gate {
             _ => host.now().map_err(StoreError::Host)?,
         };
         let Some(guard) = guard else {
-            let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge)?;
-            let verdict = self.conclude(request, caller, &account, &charged, None, (cost, now));
-            return Ok(if metered {
-                self.billed(verdict, content, vec![(account, charged.reservation)])
-            } else {
-                verdict
-            });
+            let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
+            let verdict = match &charged {
+                Ok(charged) => self.conclude(request, caller, &account, charged, None, (cost, now)),
+                Err(error) => return Err(*error),
+            };
+            return match charged {
+                Ok(charged) if metered => Ok(self.billed(verdict, content, vec![(account, charged.reservation)])),
+                _ => Ok(verdict),
+            };
         };
         let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
@@ -332,13 +334,14 @@ impl Gate {
                 let told = tightest.filter(|_| !self.config.headers.is_empty());
                 let told = told.map(|standing| {
                     let (terms, others) = (terms.clone(), charged.others.clone());
-                    Told { terms, standing, others, style: self.style(request, caller, now) }
+                    Box::new(Told { terms, standing, others, style: self.style(request, caller, now) })
                 });
                 Action::Pass(Passed::telling(told))
             }
             Decision::Denied { standing, wait } => {
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
-                Action::Refuse(self.deny(request, caller, (terms, standing, &charged.others), (cost, wait), now))
+                let told = (&**terms, standing, &*charged.others);
+                Action::Refuse(Box::new(self.deny(request, caller, told, (cost, wait), now)))
             }
         };
         Verdict { action, note }
@@ -380,7 +383,7 @@ impl Gate {
         request.host().count(self.ledger.meters().requests(outcome));
         let asked = Self::asked(request);
         let reply = Reply::refusal(refusal, &self.config, self.form(&asked));
-        Verdict { action: Action::Refuse(reply), note: self.note_without_caller(outcome) }
+        Verdict { action: Action::Refuse(Box::new(reply)), note: self.note_without_caller(outcome) }
     }
 
     /// The failure mode. Lost races are not left to it: whoever makes a record contended must not pass for that.
@@ -465,7 +468,7 @@ fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Outcome)
 
 impl Passed {
     /// Owes nothing yet.
-    fn telling(told: Option<Told>) -> Self {
+    fn telling(told: Option<Box<Told>>) -> Self {
         Self {
             told,
             #[cfg(feature = "llm")]
@@ -490,7 +493,7 @@ impl Passed {
     /// The header fields to put on the response.
     #[must_use]
     pub fn told(&self, response: &impl Response) -> Groups {
-        let Some(Told { terms, standing, others, style }) = &self.told else {
+        let Some(Told { terms, standing, others, style }) = self.told.as_deref() else {
             return Groups::default();
         };
         // The policy, and numbers.

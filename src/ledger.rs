@@ -190,8 +190,13 @@ impl Ledger {
                         Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
-                    let decided = || limiter::decide(&record, &terms.limits, cost, now);
-                    let mut charged = limiter::pass(&record, &terms.limits, cost, now).unwrap_or_else(decided);
+                    if asked == 1
+                        && mode == Mode::Charge
+                        && let Some((record, tightest)) = limiter::pass(&record, &terms.limits, cost, now)
+                    {
+                        return (Some(record), Ok(tightest));
+                    }
+                    let mut charged = limiter::decide(&record, &terms.limits, cost, now);
                     if let Some(later) = charged.set_back.then(later).flatten() {
                         charged = limiter::decide(&record, &terms.limits, cost, later);
                     }
@@ -204,15 +209,25 @@ impl Ledger {
                         }
                     }
                     let stored = charged.record.take().filter(|_| mode == Mode::Charge);
-                    (stored, (charged, malformed, size))
+                    // Put aside: whatever is passed on is copied, and this is large.
+                    (stored, Err(Box::new((charged, malformed, size))))
                 })?;
-                let (mut charged, malformed, size) = changed.answer;
-                if mode == Mode::Charge && charged.charged_all() {
-                    let tightest = charged.share_of_lease(cost, size);
-                    let charged_at = charged.reservation.charged_at;
-                    self.leases.keep(key, terms, (cost.requests, size), tightest, (now, charged_at));
+                match changed.answer {
+                    Ok(tightest) => {
+                        self.leases.keep(key, terms, (cost.requests, 1), tightest, (now, now));
+                        host.add_to(self.meters.conflicts, changed.conflicts);
+                        return Ok(Outcome::allowed(tightest, cost, now));
+                    }
+                    Err(decided) => {
+                        let (mut charged, malformed, size) = *decided;
+                        if mode == Mode::Charge && charged.charged_all() {
+                            let tightest = charged.share_of_lease(cost, size);
+                            let charged_at = charged.reservation.charged_at;
+                            self.leases.keep(key, terms, (cost.requests, size), tightest, (now, charged_at));
+                        }
+                        (charged, malformed, changed.conflicts)
+                    }
                 }
-                (charged, malformed, changed.conflicts)
             }
             Place::Table { hash, counters } => {
                 let charge = Charge { hash: *hash, limits: &terms.limits, cost: *cost, counters };

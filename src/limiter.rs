@@ -132,9 +132,9 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 }
 
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
-/// requests in windows that have begun, and all admit it. `None` says nothing.
+/// requests in windows that have begun, and all admit it. The record to store, and how the tightest limit stands then; `None` says nothing.
 #[must_use]
-pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<Outcome> {
+pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<(Vec<u8>, Option<Standing>)> {
     let mut tightest: Option<(Standing, u64)> = None;
     let mut rest = limits.iter().enumerate();
     let passed = record.rewritten(|id, stored| {
@@ -147,7 +147,7 @@ pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) 
         Some((counter, empty_at))
     });
     let record = passed.filter(|_| cost.requests > 0 && rest.next().is_none())?;
-    Some(Outcome { record: Some(record), ..Outcome::allowed(tightest.map(|(standing, _)| standing), cost, now) })
+    Some((record, tightest.map(|(standing, _)| standing)))
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.

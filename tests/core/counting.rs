@@ -128,7 +128,8 @@ proptest! {
             let (cost, limits) = (Cost::requests(cost), limits.get(..asked).unwrap_or(&limits));
             let record = Record::decode(&stored).unwrap();
             let decided = limiter::decide(&record, limits, &cost, now);
-            if let Some(passed) = limiter::pass(&record, limits, &cost, now) {
+            if let Some((record, tightest)) = limiter::pass(&record, limits, &cost, now) {
+                let passed = Outcome { record: Some(record), ..Outcome::allowed(tightest, &cost, now) };
                 prop_assert_eq!(passed, decided.clone());
             }
             stored = decided.record.unwrap_or(stored);

@@ -75,7 +75,7 @@ impl Api {
         headers.extend(self.headers.iter().chain(more));
         match proxy.decide(gate, &headers) {
             Action::Pass(_) => None,
-            Action::Refuse(reply) => Some(reply),
+            Action::Refuse(reply) => Some(*reply),
             Action::Wait(_) => panic!("it has no body"),
         }
     }
