@@ -212,6 +212,7 @@ impl Rule {
     /// The counter with `cost` more units used at `now`, how much is [used](Self::used) then, and when it is [empty](Self::empty_at): of one that
     /// was written in this very window and admits them. `None` says nothing.
     #[must_use]
+    #[inline]
     pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, u64, Timestamp)> {
         let (start, end) = self.window.bounds(now);
         let fits = |used: u64| used.checked_add(cost).filter(|used| *used <= self.max.get());
@@ -353,11 +354,13 @@ impl Rule {
 
     /// When it has, if that is not before the current window's end: from then on what is current now is the previous window's, and there is
     /// nothing else.
+    #[inline]
     fn falls_after(&self, end: Timestamp, current: u64, room: u64) -> Timestamp {
         end.after(self.ages_to(current, room).unwrap_or(self.window.span().get()))
     }
 
     /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.
+    #[inline]
     fn aged(&self, units: u64, left: u64) -> u64 {
         match product_in_64(units, left) {
             Some(product) => product / self.window.span(),
@@ -367,6 +370,7 @@ impl Rule {
 
     /// The smallest time x into a window with ⌊units·(W−x)/W⌋ ≤ room; `None` where that is not before its end.
     /// From units·(W−x) < (room+1)·W: W−x is at most the largest integer below (room+1)·W/units.
+    #[inline]
     fn ages_to(&self, units: u64, room: u64) -> Option<u64> {
         if units <= room {
             return Some(0);

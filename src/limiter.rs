@@ -134,6 +134,7 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
 /// requests in windows that have begun, and all admit it. The record to store, and how the tightest limit stands then; `None` says nothing.
 #[must_use]
+#[inline]
 pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<(Vec<u8>, Option<Standing>)> {
     let mut tightest: Option<(Standing, u64)> = None;
     let mut rest = limits.iter().enumerate();
@@ -262,6 +263,7 @@ pub fn least_left(record: &Record<'_>, limits: &[Limit], now: Timestamp) -> u64 
 
 /// Whether one share (part, whole) is smaller than another, without the division.
 #[must_use]
+#[inline]
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
     let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
     match (product_in_64(one.0, other.1), product_in_64(other.0, one.1)) {

@@ -107,6 +107,7 @@ impl<'a> Record<'a> {
     ///
     /// # Errors
     /// [`Malformed`] for anything this layout cannot have written; any bytes are safe to pass.
+    #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let Some((&version, rest)) = bytes.split_first() else {
             return Ok(Self::default());
@@ -257,6 +258,7 @@ impl<'a> Record<'a> {
     /// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written. With all that
     /// is told, the same as [`Self::encode`] makes of it.
     #[must_use]
+    #[inline]
     pub fn rewritten(
         &self,
         mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
