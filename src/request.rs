@@ -128,7 +128,7 @@ impl Headers {
         let mut lengths = lengths.iter().map(lengths_of);
         let mut at = 0_usize;
         iter::from_fn(move || {
-            // Most are passed over by their length or their last byte. Sums of lengths that fit no memory may wrap, and find nothing or something else.
+            // Most are passed over by their length or their last byte. Lengths that fit no memory may wrap, and find nothing or another text.
             for (name_length, value_length) in lengths.by_ref() {
                 let (start, value_at) = (at, at.wrapping_add(name_length).wrapping_add(1));
                 at = value_at.wrapping_add(value_length).wrapping_add(1);
