@@ -82,7 +82,7 @@ e2e: build $(CRASHING) ## Run only the tests in a real Envoy
 bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
 	@$(BENCH)
 
-bench-quick: build compared ## The same in two minutes, coarser
+bench-quick: build compared ## The same in a few minutes, coarser
 	@$(BENCH) --quick
 
 # For benchmarks only.

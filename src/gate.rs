@@ -268,6 +268,7 @@ impl Gate {
         };
         let Some(guard) = guard else {
             let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
+            // Looked at where it is: to take it out is to copy it.
             let verdict = match &charged {
                 Ok(charged) => self.conclude(request, caller, &account, charged, None, (cost, now)),
                 Err(error) => return Err(*error),

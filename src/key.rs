@@ -106,6 +106,7 @@ pub enum Found {
 }
 
 impl Source {
+    /// What this source alone holds.
     #[inline]
     fn look(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
         Ok(match self {
@@ -136,6 +137,7 @@ impl Sources {
     /// # Errors
     /// When the host refuses the read.
     pub fn find(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
+        // Nearly always: nothing to compare.
         if let [source] = &*self.from {
             return source.look(request);
         }

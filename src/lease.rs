@@ -124,9 +124,12 @@ impl Leases {
         tightest: Option<Standing>,
         (now, charged_at): (Timestamp, Timestamp),
     ) {
+        // Before anything else: every charge comes here, and most have none.
+        let Some(lifetime) = self.lifetime else {
+            return;
+        };
         let mut slots = self.slots.borrow_mut();
-        let (Some(lifetime), Some(slot)) = (self.lifetime, slots.get_mut(place(key)).filter(|_| fits(&terms.limits)))
-        else {
+        let Some(slot) = slots.get_mut(place(key)).filter(|_| fits(&terms.limits)) else {
             return;
         };
         // Another caller's, which is in use.

@@ -214,9 +214,7 @@ impl Ledger {
                 })?;
                 match changed.answer {
                     Ok(tightest) => {
-                        if self.leases.lifetime().is_some() {
-                            self.leases.keep(key, terms, (cost.requests, 1), tightest, (now, now));
-                        }
+                        self.leases.keep(key, terms, (cost.requests, 1), tightest, (now, now));
                         host.add_to(self.meters.conflicts, changed.conflicts);
                         return Ok(Outcome::allowed(tightest, cost, now));
                     }
