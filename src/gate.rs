@@ -39,6 +39,8 @@ pub struct Gate {
     config: Config,
     ledger: Ledger,
     memo: Memo,
+    /// How requests are charged that no rule is for.
+    usual: Charging,
     /// By consumer's index; empty unless the configuration asks for them.
     consumers: Vec<[(Outcome, Metric); 4]>,
 }
@@ -137,7 +139,7 @@ impl Gate {
         let book = Book::new(&config, registry, host);
         let memo = Memo::for_keys(config.consumers.keys());
         let ledger = Ledger::new(&config, namespace, book, meters);
-        Ok(Self { config, ledger, memo, consumers })
+        Ok(Self { config, ledger, memo, usual: Charging::default(), consumers })
     }
 
     /// The namespace it counts in.
@@ -202,33 +204,22 @@ impl Gate {
 
     fn try_admit(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Result<Verdict, StoreError> {
         let content = content.known();
-        let applied = match self.config.rules.as_slice() {
-            [] => Applied::Charge(Charging::default()),
-            rules => {
-                let headers = request.headers().map_err(StoreError::Host)?;
-                if !LLM || !rule::needs_model(rules, headers) {
-                    rule::apply(rules, headers, Model::None)
-                } else if let Some(name) = self.model(headers) {
-                    rule::apply(rules, headers, Model::Named(&name))
-                } else {
-                    match content {
-                        Content::Coming => return self.wait(request),
-                        Content::None => rule::apply(rules, headers, Model::None),
-                        Content::Whole(Whole { ask: None, .. }) => rule::apply(rules, headers, Model::Unreadable),
-                        Content::Whole(Whole { ask: Some(ask), .. }) => {
-                            let model = ask.model.as_deref().map_or(Model::None, |name| Model::Named(name.as_bytes()));
-                            rule::apply(rules, headers, model)
-                        }
-                    }
+        let ruled;
+        let charging = if self.config.rules.is_empty() {
+            &self.usual
+        } else {
+            match self.applied(request, content)? {
+                Ok(Applied::Charge(charging)) => {
+                    ruled = charging;
+                    &ruled
                 }
+                Ok(Applied::Exempt) => return Ok(self.pass_exempt(request)),
+                Err(verdict) => return Ok(verdict),
             }
-        };
-        let Applied::Charge(charging) = applied else {
-            return Ok(self.pass_exempt(request));
         };
         let refusal =
             match caller::identify(&self.config, self.namespace(), &self.memo, request).map_err(StoreError::Host)? {
-                Who::Caller(caller) => return self.charge(request, &caller, &charging, content),
+                Who::Caller(caller) => return self.charge(request, &caller, charging, content),
                 Who::Preflight => return Ok(self.pass_exempt(request)),
                 Who::Missing | Who::Empty => Refusal::MissingKey,
                 Who::Unknown => Refusal::InvalidKey,
@@ -239,6 +230,30 @@ impl Gate {
                 }
             };
         Ok(self.refuse(request, refusal))
+    }
+
+    /// What the rules make of it, or that it has to wait for its body first.
+    fn applied(
+        &self,
+        request: &Request<'_, impl Host>,
+        content: Content<'_>,
+    ) -> Result<Result<Applied, Verdict>, StoreError> {
+        let (rules, headers) = (&self.config.rules, request.headers().map_err(StoreError::Host)?);
+        if !LLM || !rule::needs_model(rules, headers) {
+            return Ok(Ok(rule::apply(rules, headers, Model::None)));
+        }
+        if let Some(name) = self.model(headers) {
+            return Ok(Ok(rule::apply(rules, headers, Model::Named(&name))));
+        }
+        let model = match content {
+            Content::Coming => return self.wait(request).map(Err),
+            Content::None => Model::None,
+            Content::Whole(Whole { ask: None, .. }) => Model::Unreadable,
+            Content::Whole(Whole { ask: Some(ask), .. }) => {
+                ask.model.as_deref().map_or(Model::None, |name| Model::Named(name.as_bytes()))
+            }
+        };
+        Ok(Ok(rule::apply(rules, headers, model)))
     }
 
     fn charge(
@@ -266,18 +281,31 @@ impl Gate {
             (true, None) => Timestamp::default(),
             _ => host.now().map_err(StoreError::Host)?,
         };
-        let Some(guard) = guard else {
-            let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
-            // Looked at where it is: to take it out is to copy it.
-            let verdict = match &charged {
-                Ok(charged) => self.conclude(request, caller, &account, charged, None, (cost, now)),
-                Err(error) => return Err(*error),
-            };
-            return match charged {
-                Ok(charged) if metered => Ok(self.billed(verdict, content, vec![(account, charged.reservation)])),
-                _ => Ok(verdict),
-            };
+        if let Some(guard) = guard {
+            return self.charge_both(request, caller, (account, guard), (cost, now), metered.then_some(content));
+        }
+        let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
+        // Looked at where it is: to take it out is to copy it.
+        let verdict = match &charged {
+            Ok(charged) => self.conclude(request, caller, &account, charged, None, (cost, now)),
+            Err(error) => return Err(*error),
         };
+        match charged {
+            Ok(charged) if metered => Ok(self.billed(verdict, content, vec![(account, charged.reservation)])),
+            _ => Ok(verdict),
+        }
+    }
+
+    /// Charges somebody who is not listed, and its address; `metered` is what is known of the body where its response is.
+    fn charge_both(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        (account, guard): (Rc<Account>, Rc<Account>),
+        (cost, now): (Cost, Timestamp),
+        metered: Option<Content<'_>>,
+    ) -> Result<Verdict, StoreError> {
+        let host = request.host();
         let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
             // The key's own limits may take longer: then these are what the caller has to wait for.
@@ -297,7 +325,10 @@ impl Gate {
         let charged = charged?;
         let verdict = self.conclude(request, caller, &account, &charged, Some((&guard, &address)), (cost, now));
         let both = || vec![(account, charged.reservation), (guard, address.reservation)];
-        Ok(if metered { self.billed(verdict, content, both()) } else { verdict })
+        Ok(match metered {
+            Some(content) => self.billed(verdict, content, both()),
+            None => verdict,
+        })
     }
 
     /// Counts the decision, and says what happens.

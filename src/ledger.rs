@@ -2,6 +2,7 @@
 
 use crate::caller::Caller;
 use crate::config::Config;
+use crate::consumer::Consumer;
 use crate::cost::{Cost, Thousandths};
 use crate::counter::Rule;
 use crate::decision::Decision;
@@ -18,6 +19,7 @@ use crate::table::{self, Charge, Churn};
 use crate::terms::{Base, Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -42,9 +44,12 @@ pub struct Ledger {
     reserves: bool,
     meters: Meters,
     leases: Leases,
+    /// Of each listed consumer, by index, under no rule: made when it first calls.
+    consumers: Box<[OnceCell<Rc<Account>>]>,
 }
 
 /// One record and what it is charged under.
+#[derive(Debug)]
 pub struct Account {
     /// What.
     pub terms: Rc<Terms>,
@@ -54,9 +59,10 @@ pub struct Account {
 }
 
 /// Where a record is.
+#[derive(Clone, Debug)]
 enum Place {
     /// In a value of its own.
-    Own(Vec<u8>),
+    Own(Rc<[u8]>),
     /// In the table.
     Table {
         /// The hash of who it is.
@@ -90,7 +96,8 @@ impl Ledger {
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease) }
+        let consumers = config.consumers.consumers().iter().map(|_| OnceCell::new()).collect();
+        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease), consumers }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -112,12 +119,18 @@ impl Ledger {
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
-    pub fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Account, Option<Account>)> {
+    pub fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
-                let base = if consumer.limits.is_some() { Base::Consumer(*index) } else { Base::Plan(consumer.plan) };
-                let place = Place::Own(self.namespace.consumer_record(consumer));
-                Some((self.account(self.book.terms(base, charging)?, place, charging), None))
+                let usual = self.consumers.get(*index)?;
+                let usual = match usual.get() {
+                    Some(account) => account,
+                    None => self.first_account(*index, consumer, usual)?,
+                };
+                if charging.is_usual() {
+                    return Some((usual.clone(), None));
+                }
+                Some((self.account(base(*index, consumer), usual.place.clone(), charging)?, None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
                 let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
@@ -125,19 +138,31 @@ impl Ledger {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
                         let account = Account { terms, place: place(hash, plan), tokens: None };
-                        (!account.terms.limits.is_empty()).then_some(account)
+                        (!account.terms.limits.is_empty()).then(|| Rc::new(account))
                     }
                     None => None,
                 };
-                let terms = self.book.terms(Base::Plan(*plan), charging)?;
-                Some((self.account(terms, place(*hash, *plan), charging), guard))
+                Some((self.account(Base::Plan(*plan), place(*hash, *plan), charging)?, guard))
             }
         }
     }
 
-    fn account(&self, terms: Rc<Terms>, place: Place, charging: &Charging) -> Account {
+    #[cold]
+    fn first_account<'a>(
+        &self,
+        index: usize,
+        consumer: &Consumer,
+        cell: &'a OnceCell<Rc<Account>>,
+    ) -> Option<&'a Rc<Account>> {
+        let place = Place::Own(self.namespace.consumer_record(consumer).into());
+        let account = self.account(base(index, consumer), place, &Charging::default())?;
+        Some(cell.get_or_init(|| account))
+    }
+
+    fn account(&self, base: Base, place: Place, charging: &Charging) -> Option<Rc<Account>> {
+        let terms = self.book.terms(base, charging)?;
         let tokens = self.book.tokens(&terms, charging);
-        Account { terms, place, tokens }
+        Some(Rc::new(Account { terms, place, tokens }))
     }
 
     /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
@@ -186,16 +211,16 @@ impl Ledger {
         let (charged, malformed, conflicts) = match place {
             Place::Own(key) => {
                 let changed = store::change(host, key, |bytes| {
+                    if asked == 1
+                        && mode == Mode::Charge
+                        && let Some((record, tightest)) = limiter::pass(bytes, &terms.limits, cost, now)
+                    {
+                        return (Some(record), Ok(tightest));
+                    }
                     let (record, malformed) = match Record::decode(bytes) {
                         Ok(record) => (record.refreshed(&rule), false),
                         Err(_) => (Record::default(), true),
                     };
-                    if asked == 1
-                        && mode == Mode::Charge
-                        && let Some((record, tightest)) = limiter::pass(&record, &terms.limits, cost, now)
-                    {
-                        return (Some(record), Ok(tightest));
-                    }
                     let mut charged = limiter::decide(&record, &terms.limits, cost, now);
                     if let Some(later) = charged.set_back.then(later).flatten() {
                         charged = limiter::decide(&record, &terms.limits, cost, later);
@@ -393,6 +418,11 @@ impl Ledger {
         }
         host.add_to(self.meters.evictions, churn.evicted);
     }
+}
+
+/// Whose limits a consumer has.
+fn base(index: usize, consumer: &Consumer) -> Base {
+    if consumer.limits.is_some() { Base::Consumer(index) } else { Base::Plan(consumer.plan) }
 }
 
 /// Gives back to a record in a value of its own; returns the races lost meanwhile.

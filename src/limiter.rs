@@ -4,7 +4,7 @@ use crate::cost::Cost;
 use crate::counter::{Counter, Wait, product_in_64};
 use crate::decision::{Decision, Standing};
 use crate::plan::{Demand, Limit, Unit};
-use crate::record::{Record, Rules, Update};
+use crate::record::{self, Record, Rules, Update};
 use crate::reservation::{self, Held, Reservation, Slots};
 use crate::usage::Usage;
 use crate::window::Timestamp;
@@ -135,10 +135,10 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 /// requests in windows that have begun, and all admit it. The record to store, and how the tightest limit stands then; `None` says nothing.
 #[must_use]
 #[inline]
-pub fn pass(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<(Vec<u8>, Option<Standing>)> {
+pub fn pass(stored: &[u8], limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<(Vec<u8>, Option<Standing>)> {
     let mut tightest: Option<(Standing, u64)> = None;
     let mut rest = limits.iter().enumerate();
-    let passed = record.rewritten(|id, stored| {
+    let passed = record::rewritten(stored, |id, stored| {
         let (index, limit) = rest.next().filter(|(_, limit)| limit.id == id && limit.unit.tokens().is_none())?;
         let (counter, used, empty_at) = limit.rule.pass(stored, cost.requests, now)?;
         let (capacity, remaining) = (limit.capacity(), limit.capacity().saturating_sub(used));

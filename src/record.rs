@@ -75,8 +75,8 @@ pub type Rules<'a> = &'a dyn Fn(CounterId) -> Option<Rule>;
 /// A record as read: the stored bytes, looked at where they are.
 #[derive(Clone, Copy, Default)]
 pub struct Record<'a> {
-    /// Whole counters, one after the other.
-    counters: &'a [u8],
+    /// All of it, or nothing.
+    stored: &'a [u8],
     rules: Option<Rules<'a>>,
     only: Option<&'a [CounterId]>,
 }
@@ -109,22 +109,25 @@ impl<'a> Record<'a> {
     /// [`Malformed`] for anything this layout cannot have written; any bytes are safe to pass.
     #[inline]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        let Some((&version, rest)) = bytes.split_first() else {
-            return Ok(Self::default());
+        let Some((&[version, count], mut rest)) = bytes.split_first_chunk::<2>() else {
+            return if bytes.is_empty() { Ok(Self::default()) } else { Err(Malformed) };
         };
-        let (&count, mut rest) = rest.split_first().ok_or(Malformed)?;
         if version != VERSION {
             return Err(Malformed);
         }
-        let counters = rest;
         for _ in 0..count {
             Entry::take(&mut rest)?;
         }
-        if rest.is_empty() { Ok(Self { counters, rules: None, only: None }) } else { Err(Malformed) }
+        if rest.is_empty() { Ok(Self { stored: bytes, rules: None, only: None }) } else { Err(Malformed) }
+    }
+
+    /// Whole counters, one after the other.
+    fn bytes_of_counters(&self) -> &'a [u8] {
+        self.stored.get(2..).unwrap_or_default()
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        let Self { mut counters, rules, only } = *self;
+        let (mut counters, Self { rules, only, .. }) = (self.bytes_of_counters(), *self);
         let next = move || Entry::take(&mut counters).ok();
         std::iter::from_fn(next).filter(move |entry| only.is_none_or(|only| only.contains(&entry.id))).map(
             move |mut entry| {
@@ -147,7 +150,7 @@ impl<'a> Record<'a> {
     /// The same for several ids, quickest in the order in which their counters were written.
     #[must_use]
     pub fn in_turn(&self) -> InTurn<'a> {
-        InTurn { record: *self, rest: self.counters }
+        InTurn { record: *self, rest: self.bytes_of_counters() }
     }
 
     /// What is reserved of the counter of that id.
@@ -254,68 +257,73 @@ impl<'a> Record<'a> {
         (bytes, overfull)
     }
 
-    /// The record over a copy of it: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
-    /// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written. With all that
-    /// is told, the same as [`Self::encode`] makes of it.
-    #[must_use]
-    #[inline]
+    /// See [`rewritten`].
     pub fn rewritten(
         &self,
-        mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
+        after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
     ) -> Option<Vec<u8>> {
-        if self.only.is_some() {
+        // Others would stay.
+        if self.only.is_some() { None } else { rewritten(self.stored, after) }
+    }
+}
+
+/// A stored record over a copy of it: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
+/// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written; of nothing, and
+/// of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of it.
+#[must_use]
+#[inline]
+pub fn rewritten(
+    stored: &[u8],
+    mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
+) -> Option<Vec<u8>> {
+    let mut bytes = stored.to_vec();
+    let (&mut [version, mut counters], mut rest) = bytes.split_first_chunk_mut::<2>()?;
+    while !rest.is_empty() {
+        counters = counters.checked_sub(1)?;
+        let (id, tail) = rest.split_first_chunk_mut::<8>()?;
+        let (&mut [kind, length], tail) = tail.split_first_chunk_mut::<2>()?;
+        let (empty_at, tail) = tail.split_first_chunk_mut::<8>()?;
+        let (body, tail) = tail.split_at_mut_checked(length.into())?;
+        let (words, more) = body.as_chunks_mut::<8>();
+        if !more.is_empty() {
             return None;
         }
-        let mut bytes = Vec::with_capacity(self.counters.len().saturating_add(2));
-        bytes.extend_from_slice(&[VERSION, 0]);
-        bytes.extend_from_slice(self.counters);
-        let ([_, count], mut rest) = bytes.split_first_chunk_mut::<2>()?;
-        while !rest.is_empty() {
-            *count = count.checked_add(1)?;
-            let (id, tail) = rest.split_first_chunk_mut::<8>()?;
-            let (&mut [kind, length], tail) = tail.split_first_chunk_mut::<2>()?;
-            let (empty_at, tail) = tail.split_first_chunk_mut::<8>()?;
-            let (body, tail) = tail.split_at_mut_checked(length.into())?;
-            let id = CounterId(u64::from_le_bytes(*id));
-            let surely_empty = match kind {
-                FIXED => {
-                    let body = <&mut [u8; 16]>::try_from(body).ok()?;
-                    let [start, used] = from_words(body);
-                    let (Counter::Fixed { start, used }, at) =
-                        after(id, Counter::Fixed { start: Timestamp(start), used })?
-                    else {
-                        return None;
-                    };
-                    *body = words([start.0, used]);
-                    at
-                }
-                SLIDING => {
-                    let body = <&mut [u8; 24]>::try_from(body).ok()?;
-                    let [at, previous, current] = from_words(body);
-                    let stored = Counter::Sliding { at: Timestamp(at), previous, current };
-                    let (Counter::Sliding { at, previous, current }, empty_at) = after(id, stored)? else {
-                        return None;
-                    };
-                    *body = words([at.0, previous, current]);
-                    empty_at
-                }
-                BUCKET => {
-                    let body = <&mut [u8; 24]>::try_from(body).ok()?;
-                    let [at, low, high] = from_words(body);
-                    let stored = Counter::Bucket { at: Timestamp(at), level: u128::from(high) << 64 | u128::from(low) };
-                    let (Counter::Bucket { at, level }, empty_at) = after(id, stored)? else {
-                        return None;
-                    };
-                    *body = words([at.0, level as u64, (level >> 64) as u64]);
-                    empty_at
-                }
-                _ => return None,
-            };
-            *empty_at = surely_empty.0.to_le_bytes();
-            rest = tail;
-        }
-        Some(bytes)
+        let id = CounterId(u64::from_le_bytes(*id));
+        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+        let surely_empty = match (kind, words) {
+            (FIXED, [first, second]) => {
+                let stored = Counter::Fixed { start: Timestamp(word(first)), used: word(second) };
+                let (Counter::Fixed { start, used }, empty_at) = after(id, stored)? else {
+                    return None;
+                };
+                (*first, *second) = (start.0.to_le_bytes(), used.to_le_bytes());
+                empty_at
+            }
+            (SLIDING, [first, second, third]) => {
+                let (at, previous, current) = (Timestamp(word(first)), word(second), word(third));
+                let stored = Counter::Sliding { at, previous, current };
+                let (Counter::Sliding { at, previous, current }, empty_at) = after(id, stored)? else {
+                    return None;
+                };
+                (*first, *second, *third) = (at.0.to_le_bytes(), previous.to_le_bytes(), current.to_le_bytes());
+                empty_at
+            }
+            (BUCKET, [first, low, high]) => {
+                let level = u128::from(word(high)) << 64 | u128::from(word(low));
+                let stored = Counter::Bucket { at: Timestamp(word(first)), level };
+                let (Counter::Bucket { at, level }, empty_at) = after(id, stored)? else {
+                    return None;
+                };
+                *first = at.0.to_le_bytes();
+                (*low, *high) = ((level as u64).to_le_bytes(), ((level >> 64) as u64).to_le_bytes());
+                empty_at
+            }
+            _ => return None,
+        };
+        *empty_at = surely_empty.0.to_le_bytes();
+        rest = tail;
     }
+    (version == VERSION && counters == 0).then_some(bytes)
 }
 
 // === impl InTurn ===
@@ -423,24 +431,6 @@ fn push_head(bytes: &mut Vec<u8>, id: CounterId, kind: u8, length: usize, empty_
     // A body of more than 255 bytes cannot have been read, so none is written.
     bytes.extend_from_slice(&[kind, u8::try_from(length).unwrap_or(u8::MAX)]);
     bytes.extend_from_slice(&empty_at.0.to_le_bytes());
-}
-
-/// Words as they are stored.
-fn words<const WORDS: usize, const BYTES: usize>(words: [u64; WORDS]) -> [u8; BYTES] {
-    let mut bytes = [0; BYTES];
-    for (eight, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
-        *eight = word.to_le_bytes();
-    }
-    bytes
-}
-
-/// Words as they were stored.
-fn from_words<const WORDS: usize, const BYTES: usize>(bytes: &[u8; BYTES]) -> [u64; WORDS] {
-    let mut words = [0; WORDS];
-    for (word, eight) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
-        *word = u64::from_le_bytes(*eight);
-    }
-    words
 }
 
 /// Takes the next `N` bytes.

@@ -172,6 +172,15 @@ impl Default for Charging {
     }
 }
 
+impl Charging {
+    /// Whether it is as without a rule, but for its costs: then a caller's terms are always the same.
+    #[must_use]
+    pub fn is_usual(&self) -> bool {
+        let Self { plan, plans, rules, model, .. } = self;
+        plan.is_none() && plans.is_empty() && rules.is_empty() && model.is_none()
+    }
+}
+
 /// Applies the first rule that matches, of each reading of the path.
 #[must_use]
 pub fn apply(rules: &[RequestRule], headers: &Headers, model: Model<'_>) -> Applied {

@@ -11,6 +11,7 @@ use crate::reservation::Reservation;
 use crate::store::{SharedData, StoreError};
 use crate::waiting::{Waiting, Whole};
 use crate::window::{MILLISECOND, Timestamp};
+use std::rc::Rc;
 
 // === impl Gate ===
 
@@ -58,7 +59,7 @@ impl Gate {
         &self,
         mut verdict: Verdict,
         content: Content<'_>,
-        charged: Vec<(Account, Reservation)>,
+        charged: Vec<(Rc<Account>, Reservation)>,
     ) -> Verdict {
         if let Action::Pass(passed) = &mut verdict.action {
             let metered = match content {

@@ -14,6 +14,7 @@ use allowance::rule::{self, Applied, Charging, Model};
 use allowance::terms::Book;
 use allowance::usage::Usage;
 use allowance::window::Timestamp;
+use std::rc::Rc;
 
 const CONFIGURATION: &str = "
 unlisted: {plan: free, address_plan: guard}
@@ -48,7 +49,7 @@ impl World {
         Self { host, config, ledger }
     }
 
-    pub(crate) fn accounts(&self, hash: Option<u64>, charging: &Charging) -> (Account, Option<Account>) {
+    pub(crate) fn accounts(&self, hash: Option<u64>, charging: &Charging) -> (Rc<Account>, Option<Rc<Account>>) {
         let caller = match hash {
             None => {
                 let (index, consumer) = self.config.consumers.by_name(b"acme").unwrap();
