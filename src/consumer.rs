@@ -84,7 +84,7 @@ impl Directory {
 
     /// The index of this key among those that are listed. Hashes are compared, never keys.
     #[must_use]
-    pub fn find(&self, key: &ApiKey) -> Option<u32> {
+    pub fn find(&self, key: &ApiKey<'_>) -> Option<u32> {
         u32::try_from(self.position(&key.hash())?).ok()
     }
 

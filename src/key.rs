@@ -6,17 +6,18 @@
 use crate::request::{Head, Request, percent_decode};
 use crate::store::HostError;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A secret that identifies its consumer. Any bytes but a comma; never empty; never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ApiKey(Vec<u8>);
+pub struct ApiKey<'r>(Cow<'r, [u8]>);
 
 /// SHA-256 of an API key, as configurations list keys.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
-impl ApiKey {
+impl ApiKey<'_> {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -28,7 +29,7 @@ impl ApiKey {
     }
 }
 
-impl fmt::Debug for ApiKey {
+impl fmt::Debug for ApiKey<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ApiKey(…)")
     }
@@ -94,9 +95,9 @@ pub struct Sources {
 
 /// What a request holds in the places where a key may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Found<'r> {
     /// One key.
-    Key(ApiKey),
+    Key(ApiKey<'r>),
     /// No key.
     Missing,
     /// An empty one, and no other.
@@ -105,16 +106,29 @@ pub enum Found {
     Ambiguous,
 }
 
+impl Found<'_> {
+    /// The same, where what it was found in goes.
+    #[must_use]
+    pub fn into_owned(self) -> Found<'static> {
+        match self {
+            Self::Key(ApiKey(key)) => Found::Key(ApiKey(Cow::Owned(key.into_owned()))),
+            Self::Missing => Found::Missing,
+            Self::Empty => Found::Empty,
+            Self::Ambiguous => Found::Ambiguous,
+        }
+    }
+}
+
 impl Source {
     /// What this source alone holds.
     #[inline]
-    fn look(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
+    fn look<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
         Ok(match self {
             Self::Bearer(name) => bearer(request.headers()?.values(name)),
             Self::Header(name) => header(request.headers()?.values(name)),
             Self::Query(name) => query(request.headers()?.values(":path").next(), name),
             Self::Cookie(name) => cookie(request.headers()?.values("cookie"), name),
-            Self::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()),
+            Self::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()).into_owned(),
         })
     }
 
@@ -136,7 +150,7 @@ impl Sources {
     ///
     /// # Errors
     /// When the host refuses the read.
-    pub fn find(&self, request: &Request<'_, impl Head>) -> Result<Found, HostError> {
+    pub fn find<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
         // Nearly always: nothing to compare.
         if let [source] = &*self.from {
             return source.look(request);
@@ -157,7 +171,7 @@ impl Sources {
 
 /// The one key among candidates, each the bytes of one occurrence. Empty ones count as occurrences: what an upstream makes
 /// of `key=&key=…` is unknown.
-fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found {
+fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
     match (candidates.next(), candidates.next()) {
         (_, Some(_)) => Found::Ambiguous,
         (None, None) => Found::Missing,
@@ -167,11 +181,11 @@ fn only<'a>(mut candidates: impl Iterator<Item = &'a [u8]>) -> Found {
 
 /// The only candidate.
 #[inline]
-fn one(candidate: &[u8]) -> Found {
-    if candidate.is_empty() { Found::Empty } else { Found::Key(ApiKey(candidate.to_vec())) }
+fn one(candidate: &[u8]) -> Found<'_> {
+    if candidate.is_empty() { Found::Empty } else { Found::Key(ApiKey(Cow::Borrowed(candidate))) }
 }
 
-fn header<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Found {
+fn header<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
     match (values.next(), values.next()) {
         (None, _) => Found::Missing,
         // Byte by byte: what `contains` has for long texts is more code than there are bytes.
@@ -180,7 +194,7 @@ fn header<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Found {
     }
 }
 
-fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found {
+fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
     let mut credentials = values.flat_map(|value| value.split(|byte| *byte == b','));
     match (credentials.next(), credentials.next()) {
         (None, _) => Found::Missing,
@@ -205,7 +219,7 @@ fn bearer_token(credentials: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(SCHEME) && separated).then_some(token.trim_ascii())
 }
 
-fn query(path: Option<&[u8]>, name: &str) -> Found {
+fn query(path: Option<&[u8]>, name: &str) -> Found<'static> {
     let path = path.unwrap_or_default();
     let Some(start) = path.iter().position(|byte| *byte == b'?') else {
         return Found::Missing;
@@ -218,10 +232,10 @@ fn query(path: Option<&[u8]>, name: &str) -> Found {
         .filter(|(key, _)| percent_decode(key) == name.as_bytes())
         .map(|(_, value)| percent_decode(value))
         .collect();
-    only(values.iter().map(|value| value.trim_ascii()))
+    only(values.iter().map(|value| value.trim_ascii())).into_owned()
 }
 
-fn cookie<'a>(values: impl Iterator<Item = &'a [u8]>, name: &str) -> Found {
+fn cookie<'a>(values: impl Iterator<Item = &'a [u8]>, name: &str) -> Found<'a> {
     only(
         values
             .flat_map(|value| value.split(|byte| *byte == b';'))

@@ -31,17 +31,17 @@ impl Head for Fake {
     }
 }
 
-pub(crate) fn key(text: &str) -> ApiKey {
+pub(crate) fn key(text: &str) -> ApiKey<'static> {
     match find(&[Source::Header("k".to_owned())], Several::Refuse, &[("k", text)]) {
         Found::Key(key) => key,
         other => panic!("{text}: {other:?}"),
     }
 }
 
-fn find(from: &[Source], several: Several, pairs: &[(&'static str, &str)]) -> Found {
+fn find(from: &[Source], several: Several, pairs: &[(&'static str, &str)]) -> Found<'static> {
     let pairs = pairs.iter().map(|(n, v)| (*n, v.as_bytes().to_vec())).collect();
     let head = Fake { pairs, reads: Default::default() };
-    let found = Sources { from: from.to_vec(), several }.find(&Request::new(&head)).unwrap();
+    let found = Sources { from: from.to_vec(), several }.find(&Request::new(&head)).unwrap().into_owned();
     assert_eq!(head.reads.get(), 1, "one read of the host, whatever the sources");
     found
 }
@@ -63,7 +63,7 @@ fn cookie() -> Source {
 }
 
 /// Alone and beside an unused source, which takes the other way of reading: the answer is the same.
-fn each_way(source: &Source, pairs: &[(&'static str, &str)]) -> Found {
+fn each_way(source: &Source, pairs: &[(&'static str, &str)]) -> Found<'static> {
     let unused = Source::Header("x-unused".to_owned());
     let alone = find(std::slice::from_ref(source), Several::Refuse, pairs);
     let among = find(&[source.clone(), unused], Several::Refuse, pairs);
