@@ -19,7 +19,7 @@ use crate::table::{self, Charge, Churn};
 use crate::terms::{Base, Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -56,6 +56,8 @@ pub struct Account {
     place: Place,
     /// What is counted of its responses.
     tokens: Option<Rc<TokenMeters>>,
+    /// Whether it was denied last: then it is likely to be again.
+    denied: Cell<bool>,
 }
 
 /// Where a record is.
@@ -137,7 +139,8 @@ impl Ledger {
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        let account = Account { terms, place: place(hash, plan), tokens: None };
+                        let account =
+                            Account { terms, place: place(hash, plan), tokens: None, denied: Cell::default() };
                         (!account.terms.limits.is_empty()).then(|| Rc::new(account))
                     }
                     None => None,
@@ -162,7 +165,7 @@ impl Ledger {
     fn account(&self, base: Base, place: Place, charging: &Charging) -> Option<Rc<Account>> {
         let terms = self.book.terms(base, charging)?;
         let tokens = self.book.tokens(&terms, charging);
-        Some(Rc::new(Account { terms, place, tokens }))
+        Some(Rc::new(Account { terms, place, tokens, denied: Cell::default() }))
     }
 
     /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
@@ -210,11 +213,9 @@ impl Ledger {
         let rule = |id| self.rules.get(&id).copied();
         let (charged, malformed, conflicts) = match place {
             Place::Own(key) => {
+                let shortly = asked == 1 && mode == Mode::Charge && !account.denied.get();
                 let changed = store::change(host, key, |bytes| {
-                    if asked == 1
-                        && mode == Mode::Charge
-                        && let Some((record, tightest)) = limiter::pass(bytes, &terms.limits, cost, now)
-                    {
+                    if shortly && let Some((record, tightest)) = limiter::pass(bytes, &terms.limits, cost, now) {
                         return (Some(record), Ok(tightest));
                     }
                     let (record, malformed) = match Record::decode(bytes) {
@@ -233,6 +234,7 @@ impl Ledger {
                             charged = limiter::decide(&record, &terms.limits, &all, now);
                         }
                     }
+                    account.denied.set(matches!(charged.decision, Decision::Denied { .. }));
                     let stored = charged.record.take().filter(|_| mode == Mode::Charge);
                     // Put aside: whatever is passed on is copied, and this is large.
                     (stored, Err(Box::new((charged, malformed, size))))

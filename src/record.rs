@@ -258,10 +258,7 @@ impl<'a> Record<'a> {
     }
 
     /// See [`rewritten`].
-    pub fn rewritten(
-        &self,
-        after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
-    ) -> Option<Vec<u8>> {
+    pub fn rewritten(&self, after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>) -> Option<Vec<u8>> {
         // Others would stay.
         if self.only.is_some() { None } else { rewritten(self.stored, after) }
     }
