@@ -126,6 +126,13 @@ pub fn decide(
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
+    if let Some(known) = set.known(charge.hash)
+        && let Some((bytes, tightest)) = limiter::pass(known.record, charge.limits, &charge.cost, now)
+    {
+        let outcome = Outcome::allowed(tightest, &charge.cost, now);
+        let result = TableOutcome { outcome, newcomer: false, churn: Churn::default(), malformed };
+        return (Some(set.with(charge.hash, &bytes)), result);
+    }
     let (record, newcomer, unreadable) = set.record(charge.hash, charge.counters, rules);
     let mut outcome = limiter::decide(&record, charge.limits, &charge.cost, now);
     let stored = outcome.record.take();
@@ -161,7 +168,7 @@ pub fn change(
 #[must_use]
 pub fn refund(set: &[u8], hash: u64, limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Option<Vec<u8>> {
     let set = Set::decode(set)?;
-    let entry = set.entries().find(|entry| entry.hash == hash)?;
+    let entry = set.known(hash)?;
     let record = Record::decode(entry.record).ok()?;
     let bytes = limiter::refund(&record, limits, reservation, now)?;
     Some(set.with(hash, &bytes))
@@ -190,12 +197,17 @@ impl<'a> Set<'a> {
         std::iter::from_fn(move || Entry::take(&mut records))
     }
 
+    /// What is there of a caller.
+    fn known(&self, hash: u64) -> Option<Entry<'a>> {
+        self.entries().find(|entry| entry.hash == hash)
+    }
+
     /// The record of a caller, or what it has of the floor; whether that is so; whether it was none of ours and counted as empty.
     fn record<'r>(&self, hash: u64, counters: &'r [CounterId], rules: Rules<'r>) -> (Record<'r>, bool, bool)
     where
         'a: 'r,
     {
-        let known = self.entries().find(|entry| entry.hash == hash);
+        let known = self.known(hash);
         let decoded = Record::decode(known.map_or(self.floor, |entry| entry.record));
         let unreadable = decoded.is_err();
         let record = decoded.unwrap_or_default().refreshed(rules);
@@ -205,7 +217,7 @@ impl<'a> Set<'a> {
 
     /// The set with this record; where it is full, records that are empty make room for a new one, or else others do.
     fn put(&self, ways: u8, hash: u64, record: &[u8], rules: Rules<'_>, now: Timestamp) -> (Vec<u8>, Churn) {
-        let known = self.entries().any(|entry| entry.hash == hash);
+        let known = self.known(hash).is_some();
         let mut churn = Churn { added: !known, ..Churn::default() };
         if known || self.entries().count() < usize::from(ways) {
             return (self.with(hash, record), churn);
