@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::by_hand;
 use crate::extent::Extent;
 use crate::figures::at;
 use crate::folder;
@@ -249,7 +250,7 @@ const CALLBACKS: &str = r#"
 
 fn assembled(name: &str, text: &str) -> PathBuf {
     let path = folder().join(name);
-    std::fs::write(&path, wat::parse_str(text).expect("the floor module is valid")).expect("target is writable");
+    std::fs::write(&path, wat::parse_str(text).expect("the module is valid")).expect("target is writable");
     path
 }
 
@@ -261,6 +262,10 @@ pub(crate) fn path(module: Module) -> PathBuf {
             let floor = include_str!("floor.wat").trim_end();
             let inside = floor.strip_suffix(')').expect("the floor module is one list");
             assembled("entered.wasm", &format!("{inside}{CALLBACKS})"))
+        }
+        Module::ByHand { denies } => {
+            let name = if denies { "denied-by-hand.wasm" } else { "by-hand.wasm" };
+            assembled(name, &by_hand::module(denies))
         }
         Module::From(variable) => {
             let path = std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run \"make bench\""));

@@ -20,6 +20,7 @@
 mod support;
 
 mod arena;
+mod by_hand;
 mod extent;
 mod figures;
 mod growth;

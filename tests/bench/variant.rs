@@ -47,6 +47,11 @@ pub(crate) enum Module {
     Floor,
     /// The same with the callbacks that the filter has.
     Entered,
+    /// What this filter takes of the proxy, assembled at run time.
+    ByHand {
+        /// Of a denial.
+        denies: bool,
+    },
     /// The file that this variable of the environment names.
     From(&'static str),
 }
@@ -81,6 +86,25 @@ pub(crate) fn all() -> Vec<Variant> {
         Variant {
             counter: counter(&["floor_requests_total"]),
             ..bare("floor module, entered as often as Allowance", "entered", wasm(Module::Entered, String::new()))
+        },
+        Variant {
+            counter: counter(&["by_hand_requests_total"]),
+            ..bare(
+                "by hand: what a request takes of the proxy",
+                "by_hand",
+                wasm(Module::ByHand { denies: false }, String::new()),
+            )
+        },
+        Variant {
+            status: 429,
+            without_key: 429,
+            fields: SAYING_WHAT_IS_LEFT.to_vec(),
+            counter: counter(&["by_hand_requests_total"]),
+            ..bare(
+                "by hand: what a denial takes of the proxy",
+                "denied_by_hand",
+                wasm(Module::ByHand { denies: true }, String::new()),
+            )
         },
         Variant {
             without_key: 401,
