@@ -36,8 +36,10 @@ pub struct Leases {
 /// What was charged ahead for one caller.
 #[derive(Clone, Debug)]
 pub struct Lease {
-    /// Where the caller's record is.
-    pub key: Vec<u8>,
+    /// The caller's index among the listed consumers.
+    consumer: usize,
+    /// Where its record is.
+    pub key: Rc<[u8]>,
     /// What it was charged under.
     pub terms: Rc<Terms>,
     /// Units of each request.
@@ -81,17 +83,17 @@ impl Leases {
         self.lifetime
     }
 
-    /// Looks for a unit for a request of this caller.
-    pub fn find(&self, key: &[u8], terms: &Rc<Terms>, cost: u64, now: Timestamp) -> Found {
+    /// Looks for a unit for a request of this consumer.
+    pub fn find(&self, consumer: usize, terms: &Rc<Terms>, cost: u64, now: Timestamp) -> Found {
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(place(key)).filter(|_| fits(&terms.limits)) else {
+        let Some(slot) = slots.get_mut(place(consumer)) else {
             return Found::Nothing(1, None);
         };
         let Some(lease) = slot else {
             return Found::Nothing(1, None);
         };
         let over = lease.is_over(now);
-        if lease.key != key || !Rc::ptr_eq(&lease.terms, terms) || lease.cost != cost {
+        if lease.consumer != consumer || !Rc::ptr_eq(&lease.terms, terms) || lease.cost != cost {
             return Found::Nothing(1, if over { slot.take().filter(|lease| lease.left > 0) } else { None });
         }
         if !over && let Some(left) = lease.left.checked_sub(1) {
@@ -118,7 +120,7 @@ impl Leases {
     /// Keeps what was charged at `now` for `size` requests, of which one is used, in the window of `charged_at`. Also when that is all of it: a caller who comes again soon is busy.
     pub fn keep(
         &self,
-        key: &[u8],
+        (consumer, key): (usize, &Rc<[u8]>),
         terms: &Rc<Terms>,
         (cost, size): (u64, u64),
         tightest: Option<Standing>,
@@ -129,7 +131,7 @@ impl Leases {
             return;
         };
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(place(key)).filter(|_| fits(&terms.limits)) else {
+        let Some(slot) = slots.get_mut(place(consumer)).filter(|_| fits(&terms.limits)) else {
             return;
         };
         // Another caller's, which is in use.
@@ -138,16 +140,16 @@ impl Leases {
         }
         let windows = terms.limits.iter().map(|limit| limit.window().bounds(now).1);
         let ends_at = windows.fold(now.after(lifetime.get()), Timestamp::min);
-        let (key, terms, left) = (key.to_vec(), terms.clone(), size.saturating_sub(1));
-        *slot = Some(Lease { key, terms, cost, size, left, taken_at: now, charged_at, ends_at, tightest });
+        let (key, terms, left) = (key.clone(), terms.clone(), size.saturating_sub(1));
+        *slot = Some(Lease { consumer, key, terms, cost, size, left, taken_at: now, charged_at, ends_at, tightest });
     }
 
     /// Whether a lease could be kept for this caller.
     #[must_use]
-    pub fn has_room(&self, key: &[u8], now: Timestamp) -> bool {
+    pub fn has_room(&self, consumer: usize, now: Timestamp) -> bool {
         let slots = self.slots.borrow();
         slots
-            .get(place(key))
+            .get(place(consumer))
             .is_some_and(|slot| slot.as_ref().is_none_or(|lease| lease.left == 0 || lease.is_over(now)))
     }
 
@@ -182,8 +184,7 @@ fn fits(limits: &[Limit]) -> bool {
     limits.iter().all(|limit| limit.rule.algorithm != Algorithm::TokenBucket && limit.unit.tokens().is_none())
 }
 
-/// The slot of a caller (FNV-1a).
-fn place(key: &[u8]) -> usize {
-    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    key.iter().fold(0x811c_9dc5, mix) as usize % SLOTS
+/// The slot of a consumer: those who are listed one after the other do not meet.
+fn place(consumer: usize) -> usize {
+    consumer % SLOTS
 }

@@ -63,8 +63,8 @@ pub struct Account {
 /// Where a record is.
 #[derive(Clone, Debug)]
 enum Place {
-    /// In a value of its own.
-    Own(Rc<[u8]>),
+    /// In a value of its own: that of the listed consumer with this index.
+    Own(usize, Rc<[u8]>),
     /// In the table.
     Table {
         /// The hash of who it is.
@@ -157,7 +157,7 @@ impl Ledger {
         consumer: &Consumer,
         cell: &'a OnceCell<Rc<Account>>,
     ) -> Option<&'a Rc<Account>> {
-        let place = Place::Own(self.namespace.consumer_record(consumer).into());
+        let place = Place::Own(index, self.namespace.consumer_record(consumer).into());
         let account = self.account(base(index, consumer), place, &Charging::default())?;
         Some(cell.get_or_init(|| account))
     }
@@ -193,14 +193,14 @@ impl Ledger {
             return Ok(Outcome::allowed(None, cost, now));
         }
         let mut asked = 1;
-        if let Place::Own(key) = place
+        if let Place::Own(consumer, _) = place
             && mode == Mode::Charge
             && self.leases.lifetime().is_some()
         {
-            match self.leases.find(key, terms, cost.requests, now) {
+            match self.leases.find(*consumer, terms, cost.requests, now) {
                 Found::Unit(tightest, charged_at) => return Ok(Outcome::allowed(tightest, cost, charged_at)),
                 Found::Nothing(size, over) => {
-                    asked = if self.leases.has_room(key, now) { size } else { 1 };
+                    asked = if self.leases.has_room(*consumer, now) { size } else { 1 };
                     if let Some(over) = over {
                         // What cannot be given back stays charged: never fresher.
                         let _ = self.give_back(host, &over, now);
@@ -212,7 +212,7 @@ impl Ledger {
         let later = || host.now().ok().filter(|later| *later > now);
         let rule = |id| self.rules.get(&id).copied();
         let (charged, malformed, conflicts) = match place {
-            Place::Own(key) => {
+            Place::Own(consumer, key) => {
                 let shortly = asked == 1 && mode == Mode::Charge && !account.denied.get();
                 let changed = store::change(host, key, |bytes| {
                     if shortly && let Some((record, tightest)) = limiter::pass(bytes, &terms.limits, cost, now) {
@@ -241,7 +241,7 @@ impl Ledger {
                 })?;
                 match changed.answer {
                     Ok(tightest) => {
-                        self.leases.keep(key, terms, (cost.requests, 1), tightest, (now, now));
+                        self.leases.keep((*consumer, key), terms, (cost.requests, 1), tightest, (now, now));
                         host.add_to(self.meters.conflicts, changed.conflicts);
                         return Ok(Outcome::allowed(tightest, cost, now));
                     }
@@ -250,7 +250,13 @@ impl Ledger {
                         if mode == Mode::Charge && charged.charged_all() {
                             let tightest = charged.share_of_lease(cost, size);
                             let charged_at = charged.reservation.charged_at;
-                            self.leases.keep(key, terms, (cost.requests, size), tightest, (now, charged_at));
+                            self.leases.keep(
+                                (*consumer, key),
+                                terms,
+                                (cost.requests, size),
+                                tightest,
+                                (now, charged_at),
+                            );
                         }
                         (charged, malformed, changed.conflicts)
                     }
@@ -359,7 +365,7 @@ impl Ledger {
         let Account { terms, place, .. } = account;
         let limits = &terms.limits;
         let conflicts = match place {
-            Place::Own(key) => refund_own(host, key, limits, reservation, now)?,
+            Place::Own(_, key) => refund_own(host, key, limits, reservation, now)?,
             Place::Table { hash, .. } => {
                 let refund = |set: &[u8]| (table::refund(set, *hash, limits, reservation, now), ());
                 store::change(host, &self.namespace.set(*hash), refund)?.conflicts
@@ -385,7 +391,7 @@ impl Ledger {
             transition(record, later.flatten().map_or(now, |later| later.max(now)))
         };
         let conflicts = match place {
-            Place::Own(key) => {
+            Place::Own(_, key) => {
                 let changed = store::change(host, key, |bytes| {
                     let record = Record::decode(bytes).unwrap_or_default().refreshed(rule);
                     (Some(transition(&record)), ())
