@@ -373,7 +373,7 @@ impl Gate {
             Decision::Denied { standing, wait } => {
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
                 let told = (&**terms, standing, &*charged.others);
-                Action::Refuse(Box::new(self.deny(request, caller, told, (cost, wait), now)))
+                Action::Refuse(self.deny(request, caller, told, (cost, wait), now))
             }
         };
         Verdict { action, note }
@@ -388,7 +388,7 @@ impl Gate {
         (terms, standing, others): (&Terms, Standing, &[Standing]),
         (cost, wait): (u64, Wait),
         now: Timestamp,
-    ) -> Reply {
+    ) -> Box<Reply> {
         let asked = Self::asked(request);
         let form = self.form(&asked);
         let denial = &self.config.denial;
@@ -415,7 +415,7 @@ impl Gate {
         request.host().count(self.ledger.meters().requests(outcome));
         let asked = Self::asked(request);
         let reply = Reply::refusal(refusal, &self.config, self.form(&asked));
-        Verdict { action: Action::Refuse(Box::new(reply)), note: self.note_without_caller(outcome) }
+        Verdict { action: Action::Refuse(reply), note: self.note_without_caller(outcome) }
     }
 
     /// The failure mode. Lost races are not left to it: whoever makes a record contended must not pass for that.

@@ -42,7 +42,7 @@ impl Reply {
     /// The denial of a request that exceeds a limit, with every family of header fields that `style` has; `None` when the limit that stands so is
     /// none of the terms'.
     #[must_use]
-    pub fn denial(exceeded: &Exceeded<'_>, form: Form<'_>, style: &Style) -> Option<Self> {
+    pub fn denial(exceeded: &Exceeded<'_>, form: Form<'_>, style: &Style) -> Option<Box<Self>> {
         let facts = exceeded.facts()?;
         let wait = facts.denied.as_ref().and_then(|denied| denied.wait);
         let mut fields = first_fields(form);
@@ -68,7 +68,7 @@ impl Reply {
 
     /// The refusal of a request that no limit denies.
     #[must_use]
-    pub fn refusal(refusal: Refusal, config: &Config, form: Form<'_>) -> Self {
+    pub fn refusal(refusal: Refusal, config: &Config, form: Form<'_>) -> Box<Self> {
         let facts = refusal.facts(config);
         let mut fields = first_fields(form);
         if let Some(challenge) = refusal.challenge(config) {
@@ -78,14 +78,14 @@ impl Reply {
         Self::new(&facts, form, fields)
     }
 
-    fn new(facts: &Facts<'_>, form: Form<'_>, headers: Fields) -> Self {
-        Self {
+    fn new(facts: &Facts<'_>, form: Form<'_>, headers: Fields) -> Box<Self> {
+        Box::new(Self {
             status: facts.status,
             grpc_status: facts.grpc_status(),
             details: facts.details.clone(),
             headers,
             body: (form.dialect.body)(facts, form.asked),
-        }
+        })
     }
 }
 

@@ -57,7 +57,7 @@ fn refused(api: &Api, denial: &str, first: (u64, u64), second: (u64, u64)) -> Re
     };
     let style =
         Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition: None, now: world.now() };
-    Reply::denial(&exceeded, form, &style).unwrap()
+    *Reply::denial(&exceeded, form, &style).unwrap()
 }
 
 #[test]
