@@ -6,7 +6,7 @@ use allowance::decision::Decision;
 use allowance::limiter;
 use allowance::namespace::{Kind, Namespace};
 use allowance::plan::{Algorithm, Limit, MAX_LIMITS};
-use allowance::record::{Record, Update};
+use allowance::record::{Record, Update, rewritten};
 use allowance::reservation::Slots;
 use allowance::store::memory::Memory;
 use allowance::store::{self, SharedData, Version, Versioned, Written};
@@ -222,5 +222,23 @@ proptest! {
         if let [_, others @ ..] = after.as_slice() {
             prop_assert_eq!(record.rewritten(|id, _| told(others, id)), None);
         }
+    }
+
+    /// A record is passed without being read first: then nothing that is none may come through.
+    #[test]
+    fn what_is_no_record_is_not_rewritten(
+        limits in any_limits(), used: u64, place: prop::sample::Index, byte: u8, cut: Option<prop::sample::Index>,
+    ) {
+        let update = |limit: &Limit| {
+            let counter = limit.rule.charge(limit.rule.advance(None, NOW), used);
+            Update { id: limit.id, counter, slots: Slots::default(), empty_at: NOW }
+        };
+        let updates: Vec<Update> = limits.iter().map(update).collect();
+        let (mut stored, _) = Record::default().encode(&updates, NOW);
+        let place = place.index(stored.len());
+        stored[place] = byte;
+        stored.truncate(cut.map_or(stored.len(), |cut| cut.index(stored.len())));
+        let same = rewritten(&stored, |_, counter| Some((counter, NOW)));
+        prop_assert!(same.is_none() || Record::decode(&stored).is_ok(), "{stored:?}");
     }
 }
