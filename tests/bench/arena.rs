@@ -3,7 +3,7 @@
 //! One process, so that all variants share its memory layout and its fate; short rounds, so that what drifts meanwhile (clock rates,
 //! neighbours on the machine) meets all of them, and each is compared with what was measured in the same round.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::figures::at;
 use crate::folder;
 use crate::load::{Load, Protocol, RATE};
 use crate::support::envoy::Envoy;
-use crate::support::http::Connection;
+use crate::support::http::{Connection, Response};
 use crate::variant::{self, Filter, KEY, Module, Variant};
 
 /// What was measured of one variant with one protocol.
@@ -46,9 +46,9 @@ struct Arena {
 /// Measures all variants.
 pub(crate) fn run(extent: &Extent) -> Vec<Row> {
     let arena = Arena::start();
-    for variant in &arena.variants {
-        arena.check(variant);
-    }
+    let denials: BTreeSet<String> =
+        arena.variants.iter().filter_map(|variant| wording(&arena.check(variant))).collect();
+    assert_eq!(denials.len(), 1, "by hand and by the filter, a denial is the same but for its numbers: {denials:#?}");
     let mut rows: Vec<Row> = Vec::new();
     for protocol in Protocol::ALL {
         for variant in &arena.variants {
@@ -71,6 +71,14 @@ pub(crate) fn run(extent: &Extent) -> Vec<Row> {
         (row.p50, row.p99) = (at(&times, 0.5), at(&times, 0.99));
     }
     rows
+}
+
+/// What a denial says, without its numbers; `None` of other answers.
+fn wording(answer: &Response) -> Option<String> {
+    let fields = answer.headers.iter().filter(|(name, _)| name != "date");
+    let text = fields.map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value))).collect::<String>();
+    let text = text + &String::from_utf8_lossy(&answer.body);
+    (answer.status == 429).then(|| text.chars().filter(|letter| !letter.is_ascii_digit()).collect())
 }
 
 /// The order of one round: each begins elsewhere and every other one runs backwards, so that nobody always follows the same neighbour.
@@ -98,7 +106,7 @@ impl Arena {
     }
 
     /// That it does what it says, before what that costs is of interest.
-    fn check(&self, variant: &Variant) {
+    fn check(&self, variant: &Variant) -> Response {
         let mut connection = Connection::open(self.addrs[variant.id]);
         if variant.status == 429 {
             assert_eq!(
@@ -117,6 +125,7 @@ impl Arena {
         assert_eq!(answer.status, variant.without_key, "{} without a key: {answer:?}", variant.id);
         let answer = connection.get("/", &[("x-api-key", KEY)]);
         assert_eq!(answer.status, variant.status, "{}: {answer:?}", variant.id);
+        answer
     }
 
     /// Processor time of Envoy per request in microseconds. Each request must have been what the variant says, by Envoy's own count.
