@@ -257,6 +257,11 @@ const CALLBACKS: &str = r#"
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
 "#;
 
+/// The floor module's text, with the value of this header for a key.
+fn floor(header: &str) -> String {
+    include_str!("floor.wat").replace("HEADER", header).replace("LENGTH", &header.len().to_string())
+}
+
 fn assembled(name: &str, text: &str) -> PathBuf {
     let path = folder().join(name);
     std::fs::write(&path, wat::parse_str(text).expect("the module is valid")).expect("target is writable");
@@ -266,10 +271,11 @@ fn assembled(name: &str, text: &str) -> PathBuf {
 /// The module's file.
 pub(crate) fn path(module: Module) -> PathBuf {
     match module {
-        Module::Floor => assembled("floor.wasm", include_str!("floor.wat")),
+        Module::Floor => assembled("floor.wasm", &floor("x-api-key")),
+        Module::FloorByPath => assembled("floor-by-path.wasm", &floor(":path")),
         Module::Entered => {
-            let floor = include_str!("floor.wat").trim_end();
-            let inside = floor.strip_suffix(')').expect("the floor module is one list");
+            let floor = floor("x-api-key");
+            let inside = floor.trim_end().strip_suffix(')').expect("the floor module is one list");
             assembled("entered.wasm", &format!("{inside}{CALLBACKS})"))
         }
         Module::ByHand { denies } => {

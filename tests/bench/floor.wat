@@ -9,9 +9,9 @@
   (import "env" "proxy_get_shared_data" (func $get (param i32 i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
 
-  ;; 0: time, 8: the metric, 16 and 20: header, 24 and 28: value, 32: its version, 40: the new value
+  ;; 0: time, 8: the metric, 16 and 20: the header whose value is the key, 24 and 28: value, 32: its version, 40: the new value
   (memory (export "memory") 4)
-  (data (i32.const 64) "x-api-key")
+  (data (i32.const 64) "HEADER")
   (data (i32.const 80) "floor_requests_total")
   ;; Ends where the header will begin, so that both together are the key.
   (data (i32.const 122) "floor/")
@@ -31,7 +31,7 @@
   (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
     (local $length i32) (local $window i64) (local $used i64) (local $version i32)
     (global.set $top (i32.const 128))
-    (if (call $header (i32.const 0) (i32.const 64) (i32.const 9) (i32.const 16) (i32.const 20)) (then (return (i32.const 0))))
+    (if (call $header (i32.const 0) (i32.const 64) (i32.const LENGTH) (i32.const 16) (i32.const 20)) (then (return (i32.const 0))))
     (local.set $length (i32.add (i32.load (i32.const 20)) (i32.const 6)))
     (drop (call $clock (i32.const 0)))
     (local.set $window (i64.div_u (i64.load (i32.const 0)) (i64.const 60000000000)))

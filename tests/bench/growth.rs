@@ -21,6 +21,9 @@ use crate::variant::{Module, PLENTY, hash};
 /// URIs in one file at most: h2load keeps them all in memory.
 const FILE: u64 = 100_000;
 
+const OURS: Module = Module::From("ALLOWANCE_WASM");
+const EMPTY: Module = Module::From("ALLOWANCE_EMPTY_WASM");
+
 /// One question.
 struct Question {
     /// What grows.
@@ -167,8 +170,12 @@ fn questions(extent: &Extent) -> Vec<Question> {
         keys: None,
         ..size(format!("{count}{label}"), listed(count), 1)
     };
-    const OURS: Module = Module::From("ALLOWANCE_WASM");
-    const EMPTY: Module = Module::From("ALLOWANCE_EMPTY_WASM");
+    let floor = |keys| Size {
+        items: Some(keys),
+        filled: true,
+        module: Module::FloorByPath,
+        ..size(keys.to_string(), Value::Null, keys)
+    };
     let question = |what, sizes| Question { what, sizes, clients: 1, connections: 1, streams: 16 };
     let crowd = |what, sizes| Question { what, sizes, clients: 4, connections: 4, streams: 4 };
     vec![
@@ -191,6 +198,7 @@ fn questions(extent: &Extent) -> Vec<Question> {
             ],
         ),
         question("tracked keys", [few, extent.tracked].map(tracked).into()),
+        question("keys, Envoy's own part (floor module)", [few, extent.consumers].map(floor).into()),
         question("rules", [0, 100].map(rules).into()),
         question("limits", [1, 2, 4, 8].map(|count| size(count.to_string(), unlisted(count), 1)).into()),
         crowd("workers, 1000 keys", on(&workers, 1000)),
@@ -199,16 +207,7 @@ fn questions(extent: &Extent) -> Vec<Question> {
 }
 
 fn size(label: String, config: Value, keys: u64) -> Size {
-    Size {
-        label,
-        items: None,
-        module: Module::From("ALLOWANCE_WASM"),
-        config,
-        form: Form::Text,
-        workers: 1,
-        keys: Some(keys),
-        filled: false,
-    }
+    Size { label, items: None, module: OURS, config, form: Form::Text, workers: 1, keys: Some(keys), filled: false }
 }
 
 /// A plan with so many limits.
@@ -276,7 +275,7 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
     }
     for contender in &mut contenders {
         contender.line.rss_kib = contender.envoy.rss_kib();
-        if contender.size.keys.is_some() {
+        if contender.size.keys.is_some() && contender.size.module == OURS {
             let decisions = extent.growth_rounds as u64 * sent(question, extent.growth_requests);
             contender.line.conflicts = Some((contender.conflicts() - contender.races) as f64 / decisions as f64);
         }
@@ -323,6 +322,9 @@ impl Contender<'_> {
             let uris = [uris(0, numbers)];
             self.load(&uris, 1, 64, requests);
         }
+        if self.size.module != OURS {
+            return;
+        }
         let tracked = self.count("allowance_tracked_keys");
         // The hash spreads them unevenly: a set or two may have been full.
         assert!(tracked > keys - keys / 1000 - 1, "{tracked} of {keys} keys are tracked");
@@ -338,13 +340,13 @@ impl Contender<'_> {
             })
             .collect();
         let requests = sent(question, requests);
-        let counted = self.count("decision=.=allowed;");
+        let counted = self.counted();
         std::thread::sleep(SETTLED);
         let before = self.envoy.cpu();
         self.load(&files, question.connections, question.streams, each);
         std::thread::sleep(SETTLED);
         let used = self.envoy.cpu() - before;
-        assert_eq!(self.count("decision=.=allowed;") - counted, requests, "{}: requests counted", question.what);
+        assert_eq!(self.counted() - counted, requests, "{}: requests counted", question.what);
         used.as_secs_f64() * 1e6 / requests as f64
     }
 
@@ -370,9 +372,14 @@ impl Contender<'_> {
         self.count("allowance_store_conflicts_total")
     }
 
+    /// The requests that the filter let pass.
+    fn counted(&self) -> u64 {
+        self.count(if self.size.module == OURS { "decision=.=allowed;" } else { "floor_requests_total" })
+    }
+
     /// The sum of the filter's statistics with this in their name.
     fn count(&self, part: &str) -> u64 {
-        let stats = self.envoy.stats("allowance_");
+        let stats = self.envoy.stats("(allowance_|floor_)");
         stats.iter().filter(|(name, _)| name.contains(part)).map(|(_, value)| value).sum()
     }
 }

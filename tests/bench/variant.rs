@@ -41,10 +41,12 @@ pub(crate) enum Filter {
 }
 
 /// Where a module is from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Module {
     /// Assembled at run time.
     Floor,
+    /// The same, counting by paths.
+    FloorByPath,
     /// The same with the callbacks that the filter has.
     Entered,
     /// What this filter takes of the proxy, assembled at run time.
