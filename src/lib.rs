@@ -77,6 +77,7 @@ pub mod reply;
 pub mod request;
 pub mod reservation;
 pub mod rule;
+pub mod sip;
 pub mod store;
 pub mod table;
 pub mod template;

@@ -12,15 +12,12 @@
 
 use crate::consumer::Consumer;
 use crate::key::ApiKey;
+use crate::sip::{self, SECRET as SECRET_LENGTH};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{Geometry, MAX_WAYS};
-use siphasher::sip::SipHasher24;
-use siphasher::sip128;
 use std::fmt;
-use std::hash::Hasher;
 
 const META_VERSION: u8 = 1;
-const SECRET_LENGTH: usize = 16;
 
 /// An open namespace.
 pub struct Namespace {
@@ -138,32 +135,31 @@ impl Namespace {
     /// a given key was seen, or find keys that meet in one set.
     #[must_use]
     pub fn hash(&self, kind: Kind, id: &[u8]) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.secret);
-        hasher.write_u8(match kind {
+        let kind = match kind {
             Kind::Key => 0,
             Kind::Identity => 1,
             Kind::Address => 2,
             Kind::Guard => 3,
             Kind::Told => 4,
-        });
-        hasher.write(id);
-        hasher.finish()
+        };
+        let mut text = Vec::with_capacity(id.len().saturating_add(1));
+        text.push(kind);
+        text.extend_from_slice(id);
+        sip::hash(&self.secret, &text)
     }
 
     /// What a key is [remembered](crate::memo) by. Keyed as [`Namespace::hash`] is, and as long as it takes for no two keys to meet.
     #[must_use]
     pub fn fingerprint(&self, key: &ApiKey) -> u128 {
-        sip128::SipHasher24::new_with_key(&self.secret).hash(key.as_bytes()).as_u128()
+        sip::hash_128(&self.secret, key.as_bytes())
     }
 
     /// Whether `configuration` has not been announced yet, on whichever worker; from then on it has. The last few are remembered, since
     /// several filters can share a namespace.
     pub fn announce(&self, data: &impl SharedData, configuration: &[u8]) -> bool {
         const REMEMBERED: usize = 16;
-        let mut hasher = SipHasher24::new_with_key(&self.secret);
-        hasher.write(env!("CARGO_PKG_VERSION").as_bytes());
-        hasher.write(configuration);
-        let fingerprint = hasher.finish().to_le_bytes();
+        let text = [env!("CARGO_PKG_VERSION").as_bytes(), configuration].concat();
+        let fingerprint = sip::hash(&self.secret, &text).to_le_bytes();
         let key = format!("{}seen", self.prefix);
         let changed = store::change(data, key.as_bytes(), |stored| {
             let (seen, _) = stored.as_chunks::<8>();

@@ -12,9 +12,8 @@
 use crate::counter::{Counter, Rule};
 use crate::plan::{Algorithm, Count, MAX_LIMITS, Unit};
 use crate::reservation::Slots;
+use crate::sip;
 use crate::window::{Timestamp, Window};
-use siphasher::sip::SipHasher24;
-use std::hash::Hasher;
 
 const VERSION: u8 = 1;
 const FIXED: u8 = 1;
@@ -44,14 +43,9 @@ impl CounterId {
             Algorithm::SlidingWindow => SLIDING,
             Algorithm::TokenBucket => BUCKET,
         };
-        let mut hasher = SipHasher24::new();
-        for text in [scope, name] {
-            hasher.write(text.as_bytes());
-            hasher.write_u8(0);
-        }
-        hasher.write(&[unit, span, algorithm]);
-        hasher.write(&length.to_le_bytes());
-        Self(hasher.finish())
+        let words = [unit, span, algorithm];
+        let text = [scope.as_bytes(), &[0], name.as_bytes(), &[0], &words, &length.to_le_bytes()].concat();
+        Self(sip::hash(&[0; sip::SECRET], &text))
     }
 }
 
@@ -257,23 +251,29 @@ impl<'a> Record<'a> {
         (bytes, overfull)
     }
 
-    /// See [`rewritten`].
+    /// See [`rewrite`].
     pub fn rewritten(&self, after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>) -> Option<Vec<u8>> {
         // Others would stay.
-        if self.only.is_some() { None } else { rewritten(self.stored, after) }
+        if self.only.is_some() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        rewrite(self.stored, &mut bytes, after)?;
+        Some(bytes)
     }
 }
 
-/// A stored record over a copy of it: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
+/// Writes a stored record anew over a copy of it in `bytes`: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
 /// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written; of nothing, and
 /// of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of it.
-#[must_use]
 #[inline]
-pub fn rewritten(
+pub fn rewrite(
     stored: &[u8],
+    bytes: &mut Vec<u8>,
     mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
-) -> Option<Vec<u8>> {
-    let mut bytes = stored.to_vec();
+) -> Option<()> {
+    bytes.clear();
+    bytes.extend_from_slice(stored);
     let (&mut [version, mut counters], mut rest) = bytes.split_first_chunk_mut::<2>()?;
     while !rest.is_empty() {
         counters = counters.checked_sub(1)?;
@@ -285,42 +285,35 @@ pub fn rewritten(
         if !more.is_empty() {
             return None;
         }
-        let id = CounterId(u64::from_le_bytes(*id));
         let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-        let surely_empty = match (kind, words) {
-            (FIXED, [first, second]) => {
-                let stored = Counter::Fixed { start: Timestamp(word(first)), used: word(second) };
-                let (Counter::Fixed { start, used }, empty_at) = after(id, stored)? else {
-                    return None;
-                };
-                (*first, *second) = (start.0.to_le_bytes(), used.to_le_bytes());
-                empty_at
+        let stored = match (kind, &*words) {
+            (FIXED, [start, used]) => Counter::Fixed { start: Timestamp(word(start)), used: word(used) },
+            (SLIDING, [at, previous, current]) => {
+                Counter::Sliding { at: Timestamp(word(at)), previous: word(previous), current: word(current) }
             }
-            (SLIDING, [first, second, third]) => {
-                let (at, previous, current) = (Timestamp(word(first)), word(second), word(third));
-                let stored = Counter::Sliding { at, previous, current };
-                let (Counter::Sliding { at, previous, current }, empty_at) = after(id, stored)? else {
-                    return None;
-                };
-                (*first, *second, *third) = (at.0.to_le_bytes(), previous.to_le_bytes(), current.to_le_bytes());
-                empty_at
-            }
-            (BUCKET, [first, low, high]) => {
-                let level = u128::from(word(high)) << 64 | u128::from(word(low));
-                let stored = Counter::Bucket { at: Timestamp(word(first)), level };
-                let (Counter::Bucket { at, level }, empty_at) = after(id, stored)? else {
-                    return None;
-                };
-                *first = at.0.to_le_bytes();
-                (*low, *high) = ((level as u64).to_le_bytes(), ((level >> 64) as u64).to_le_bytes());
-                empty_at
+            (BUCKET, [at, low, high]) => {
+                Counter::Bucket { at: Timestamp(word(at)), level: u128::from(word(high)) << 64 | u128::from(word(low)) }
             }
             _ => return None,
         };
+        let (counter, surely_empty) = after(CounterId(u64::from_le_bytes(*id)), stored)?;
+        match (counter, words) {
+            (Counter::Fixed { start, used }, [first, second]) => {
+                (*first, *second) = (start.0.to_le_bytes(), used.to_le_bytes());
+            }
+            (Counter::Sliding { at, previous, current }, [first, second, third]) if kind == SLIDING => {
+                (*first, *second, *third) = (at.0.to_le_bytes(), previous.to_le_bytes(), current.to_le_bytes());
+            }
+            (Counter::Bucket { at, level }, [first, low, high]) if kind == BUCKET => {
+                *first = at.0.to_le_bytes();
+                (*low, *high) = ((level as u64).to_le_bytes(), ((level >> 64) as u64).to_le_bytes());
+            }
+            _ => return None,
+        }
         *empty_at = surely_empty.0.to_le_bytes();
         rest = tail;
     }
-    (version == VERSION && counters == 0).then_some(bytes)
+    (version == VERSION && counters == 0).then_some(())
 }
 
 // === impl InTurn ===

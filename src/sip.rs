@@ -19,64 +19,67 @@ pub fn hash_128(secret: &[u8; SECRET], text: &[u8]) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }
 
-/// One function for both, so that both are one piece of code. The second half is 0 where it is not asked for.
+/// The second half is 0 where it is not asked for. One function for both, so that both are one piece of code.
 #[inline(never)]
 fn hash_both(secret: &[u8; SECRET], text: &[u8], long: bool) -> (u64, u64) {
     let secret = u128::from_le_bytes(*secret);
     let (low, high) = (secret as u64, (secret >> 64) as u64);
-    let mut v = [
-        low ^ 0x736f_6d65_7073_6575,
-        high ^ 0x646f_7261_6e64_6f6d ^ if long { 0xee } else { 0 },
-        low ^ 0x6c79_6765_6e65_7261,
-        high ^ 0x7465_6462_7974_6573,
-    ];
+    let mut state = State {
+        a: low ^ 0x736f_6d65_7073_6575,
+        b: high ^ 0x646f_7261_6e64_6f6d ^ if long { 0xee } else { 0 },
+        c: low ^ 0x6c79_6765_6e65_7261,
+        d: high ^ 0x7465_6462_7974_6573,
+    };
     let (words, rest) = text.as_chunks::<8>();
-    for word in words {
-        take(&mut v, u64::from_le_bytes(*word));
-    }
     // What is left over, and the length's last byte behind it.
     let length = (text.len() as u64) << 56;
     let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)) | length;
-    take(&mut v, last);
-    v[2] ^= if long { 0xee } else { 0xff };
-    let low = finish(&mut v);
+    let mut words = words.iter();
+    loop {
+        let next = words.next();
+        let word = next.map_or(last, |eight| u64::from_le_bytes(*eight));
+        state.d ^= word;
+        state.mix(2);
+        state.a ^= word;
+        if next.is_none() {
+            break;
+        }
+    }
+    state.c ^= if long { 0xee } else { 0xff };
+    state.mix(4);
+    let first = state.a ^ state.b ^ state.c ^ state.d;
     if !long {
-        return (low, 0);
+        return (first, 0);
     }
-    v[1] ^= 0xdd;
-    (low, finish(&mut v))
+    state.b ^= 0xdd;
+    state.mix(4);
+    (first, state.a ^ state.b ^ state.c ^ state.d)
 }
 
-/// Mixes in a word.
-#[inline]
-fn take(v: &mut [u64; 4], word: u64) {
-    v[3] ^= word;
-    rounds(v, 2);
-    v[0] ^= word;
+struct State {
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
 }
 
-#[inline]
-fn finish(v: &mut [u64; 4]) -> u64 {
-    rounds(v, 4);
-    v[0] ^ v[1] ^ v[2] ^ v[3]
-}
-
-#[inline]
-fn rounds(v: &mut [u64; 4], rounds: u8) {
-    let [mut a, mut b, mut c, mut d] = *v;
-    for _ in 0..rounds {
-        a = a.wrapping_add(b);
-        b = b.rotate_left(13) ^ a;
-        a = a.rotate_left(32);
-        c = c.wrapping_add(d);
-        d = d.rotate_left(16) ^ c;
-        a = a.wrapping_add(d);
-        d = d.rotate_left(21) ^ a;
-        c = c.wrapping_add(b);
-        b = b.rotate_left(17) ^ c;
-        c = c.rotate_left(32);
+impl State {
+    #[inline(always)]
+    fn mix(&mut self, rounds: u32) {
+        let Self { a, b, c, d } = self;
+        for _ in 0..rounds {
+            *a = a.wrapping_add(*b);
+            *b = b.rotate_left(13) ^ *a;
+            *a = a.rotate_left(32);
+            *c = c.wrapping_add(*d);
+            *d = d.rotate_left(16) ^ *c;
+            *a = a.wrapping_add(*d);
+            *d = d.rotate_left(21) ^ *a;
+            *c = c.wrapping_add(*b);
+            *b = b.rotate_left(17) ^ *c;
+            *c = c.rotate_left(32);
+        }
     }
-    *v = [a, b, c, d];
 }
 
 #[cfg(test)]
