@@ -59,11 +59,11 @@ cp "$out/$triple/release/$package.wasm" "$new"
 how='as cargo makes it'
 if [[ $package == allowance ]]; then
 	# What the filter implements (src/filter/callbacks.rs). The SDK exports all callbacks, and the proxy would call them on every request.
-	callbacks=(context_create configure tick request_headers response_headers)
+	callbacks=(memory_allocate context_create configure tick request_headers response_headers)
 	if [[ ,${FEATURES:-}, == *,llm,* ]]; then
 		callbacks+=(request_body request_trailers response_body log)
 	fi
-	exports=(memory _initialize proxy_abi_version_0_2_1 proxy_on_memory_allocate)
+	exports=(memory _initialize proxy_abi_version_0_2_1)
 	for callback in "${callbacks[@]}"; do
 		exports+=("proxy_on_$callback=allowance_on_$callback")
 	done

@@ -3,14 +3,13 @@
 use crate::address;
 use crate::config::Config;
 use crate::consumer::Consumer;
-use crate::key::Found;
+use crate::key::{ApiKey, Found};
 use crate::memo::Memo;
 use crate::namespace::{Kind, Namespace};
 use crate::request::{Head, Request};
 use crate::rule;
 use crate::store::HostError;
 use std::fmt;
-use std::rc::Rc;
 
 /// Where an earlier, trusted filter says who the caller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub enum Caller<'c> {
         /// It.
         consumer: &'c Consumer,
         /// The name of the key that it used, if that has one.
-        key: Option<Rc<str>>,
+        key: Option<&'c str>,
     },
     /// Somebody who is not listed, known by a keyed hash.
     Unlisted {
@@ -81,69 +80,77 @@ pub enum Who<'c> {
     },
 }
 
-/// Finds out who is calling. `memo` is of this configuration and this namespace alone.
-///
-/// # Errors
-/// When the host refuses to tell.
-pub fn identify<'c>(
-    config: &'c Config,
-    namespace: &Namespace,
-    memo: &Memo,
-    request: &Request<'_, impl Head>,
-) -> Result<Who<'c>, HostError> {
-    let who = match &config.identity {
-        Some(identity) => by_identity(config, namespace, identity, request)?,
-        None => by_key(config, namespace, memo, request)?,
-    };
-    match who {
-        Who::Missing if config.exempt_preflights && rule::is_preflight(request.headers()?) => Ok(Who::Preflight),
-        Who::Missing => match config.anonymous {
-            Some(plan) => {
-                let hash = namespace.hash(Kind::Address, &address::network(&request.host().source_address()?));
-                let (kind, guard) = (Kind::Address, None);
-                Ok(Who::Caller(Caller::Unlisted { kind, hash, plan, guard, unknown_plan: false }))
-            }
-            None => Ok(Who::Missing),
-        },
-        who => Ok(who),
+/// The listed key that this one is. `memo` is of this configuration and this namespace alone.
+#[inline]
+pub fn recall(config: &Config, namespace: &Namespace, memo: &Memo, key: &ApiKey<'_>) -> Option<u32> {
+    match config.consumers.keys() {
+        0 => None,
+        _ => memo.recall(namespace.fingerprint(key), || first_seen(config, key)),
     }
 }
 
-fn by_key<'c>(
+/// Finds out who is calling with what was `found` where keys may be, and the listed key that it is.
+///
+/// # Errors
+/// When the host refuses to tell.
+pub fn by_key<'c>(
     config: &'c Config,
     namespace: &Namespace,
-    memo: &Memo,
+    (found, listed): (Found<'_>, Option<u32>),
     request: &Request<'_, impl Head>,
 ) -> Result<Who<'c>, HostError> {
-    let key = match config.sources.find(request)? {
+    let key = match found {
         Found::Key(key) => key,
-        Found::Missing => return Ok(Who::Missing),
+        Found::Missing => return nameless(config, namespace, request),
         Found::Empty => return Ok(Who::Empty),
         Found::Ambiguous => return Ok(Who::Ambiguous),
-    };
-    let listed = match config.consumers.keys() {
-        0 => None,
-        _ => memo.recall(namespace.fingerprint(&key), || config.consumers.find(&key)),
     };
     match listed.and_then(|index| config.consumers.key(index)) {
         Some((index, consumer, listed)) if consumer.disabled || listed.disabled => {
             Ok(Who::Disabled { index, key: !consumer.disabled })
         }
         Some((index, consumer, listed)) => {
-            Ok(Who::Caller(Caller::Listed { index, consumer, key: listed.name.clone() }))
+            Ok(Who::Caller(Caller::Listed { index, consumer, key: listed.name.as_deref() }))
         }
         None => unlisted(config, namespace, request, Kind::Key, key.as_bytes(), None),
     }
 }
 
-fn by_identity<'c>(
+/// Somebody without a key or a name.
+fn nameless<'c>(
+    config: &'c Config,
+    namespace: &Namespace,
+    request: &Request<'_, impl Head>,
+) -> Result<Who<'c>, HostError> {
+    if config.exempt_preflights && rule::is_preflight(request.headers()?) {
+        return Ok(Who::Preflight);
+    }
+    let Some(plan) = config.anonymous else {
+        return Ok(Who::Missing);
+    };
+    let hash = namespace.hash(Kind::Address, &address::network(&request.host().source_address()?));
+    let (kind, guard) = (Kind::Address, None);
+    Ok(Who::Caller(Caller::Unlisted { kind, hash, plan, guard, unknown_plan: false }))
+}
+
+/// Which listed key it is, by its SHA-256.
+#[inline(never)]
+fn first_seen(config: &Config, key: &ApiKey<'_>) -> Option<u32> {
+    config.consumers.find(key)
+}
+
+/// Finds out who is calling by what an earlier filter says.
+///
+/// # Errors
+/// When the host refuses to tell.
+pub fn by_identity<'c>(
     config: &'c Config,
     namespace: &Namespace,
     identity: &Identity,
     request: &Request<'_, impl Head>,
 ) -> Result<Who<'c>, HostError> {
     let Some(name) = identity.consumer.read(request)? else {
-        return Ok(Who::Missing);
+        return nameless(config, namespace, request);
     };
     let plan = identity.plan.as_ref().map(|place| place.read(request)).transpose()?.flatten();
     // As with keys, a comma in a header is a repetition.

@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 thread_local! {
     /// The module has one thread, and the proxy never enters it while it is in it.
-    static CONTEXTS: RefCell<Contexts<Root, Stream>> = RefCell::default();
+    static CONTEXTS: RefCell<Contexts<Root, Stream>> = const { RefCell::new(Contexts::new()) };
 }
 
 /// One configuration of the filter on one worker.
@@ -59,14 +59,17 @@ fn lives(id: u32) -> bool {
 
 /// A context comes: a configuration where there is no `root`, a stream under it where there is.
 fn create(id: u32, root: u32) {
-    // What is over is dropped outside: it may have something to give back.
-    let over = contexts(|contexts| match root {
-        0 => {
-            contexts.add_root(id, Root::new(id));
-            Vec::new()
-        }
-        root => contexts.create(id, root, lives),
-    });
+    if root == 0 {
+        contexts(|contexts| contexts.add_root(id, Root::new(id)));
+    } else if contexts(|contexts| contexts.create(id, root)) {
+        look();
+    }
+}
+
+/// Drops what is over: outside, as it may have something to give back.
+#[inline(never)]
+fn look() {
+    let over = contexts(|contexts| contexts.over(lives));
     drop(over);
 }
 
@@ -134,7 +137,8 @@ fn request_headers(id: u32, _end: bool) -> Action {
     let Some(root) = contexts(|contexts| contexts.begin(id)) else {
         return Action::Continue;
     };
-    let Some(gate) = root.gate.borrow().clone() else {
+    let gate = root.gate.borrow();
+    let Some(gate) = &*gate else {
         return Action::Continue;
     };
     #[cfg(feature = "llm")]
@@ -146,7 +150,9 @@ fn request_headers(id: u32, _end: bool) -> Action {
     if !matches!(action, gate::Action::Wait(_)) {
         crash_if_asked();
     }
-    leave(note);
+    if let Some(note) = note {
+        leave(note);
+    }
     match action {
         #[cfg(not(feature = "llm"))]
         gate::Action::Pass(passed) => {
@@ -157,7 +163,7 @@ fn request_headers(id: u32, _end: bool) -> Action {
         gate::Action::Pass(mut passed) => {
             let mut bodies = bodies::Stream::new(id, root.desk.clone());
             bodies.open(&mut passed);
-            Stream { passed, gate, bodies }.keep(id);
+            Stream { passed, gate: gate.clone(), bodies }.keep(id);
             Action::Continue
         }
         gate::Action::Refuse(reply) => {
@@ -166,8 +172,11 @@ fn request_headers(id: u32, _end: bool) -> Action {
         }
         #[cfg(feature = "llm")]
         gate::Action::Wait(waiting) => {
-            let mut stream =
-                Stream { passed: Passed::default(), gate, bodies: bodies::Stream::new(id, root.desk.clone()) };
+            let mut stream = Stream {
+                passed: Passed::default(),
+                gate: gate.clone(),
+                bodies: bodies::Stream::new(id, root.desk.clone()),
+            };
             let action = stream.decide(|bodies, gate| bodies.wait(gate, waiting));
             stream.keep(id);
             action
@@ -242,13 +251,19 @@ impl Root {
 
 impl Stream {
     /// Keeps it until its next callback, if that has anything to do.
+    #[inline]
     fn keep(self, id: u32) {
         let waits = self.passed.is_told();
         #[cfg(feature = "llm")]
         let waits = waits || !self.bodies.is_over();
         if waits {
-            contexts(|contexts| contexts.put(id, Box::new(self), lives));
+            self.put(id);
         }
+    }
+
+    #[inline(never)]
+    fn put(self, id: u32) {
+        contexts(|contexts| contexts.put(id, Box::new(self), lives));
     }
 
     /// What a body decided.
@@ -263,13 +278,15 @@ impl Stream {
 }
 
 /// Leaves what access logs can say.
-fn leave(note: Option<String>) {
-    if let Some(Err(error)) = note.map(|note| Proxy.note("allowance", &note)) {
+#[inline(never)]
+fn leave(note: String) {
+    if let Err(error) = Proxy.note("allowance", &note) {
         log::debug!("the access log goes without: {error}");
     }
 }
 
 /// Answers instead of the upstream.
+#[inline(never)]
 fn answer(reply: &Reply) {
     if let Err(error) = Proxy.reply(reply) {
         log::error!("a refused request waits for its timeout: {error}");

@@ -11,10 +11,11 @@ use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
-use crate::ledger::{Account, Clock, Ledger, Mode};
-use crate::limiter::{self, Outcome as Charged};
+use crate::key::Found;
+use crate::ledger::{Account, Charged, Clock, Ledger, Mode};
+use crate::limiter::{self, Outcome};
 use crate::memo::Memo;
-use crate::metrics::{Metric, Metrics, NONE, Outcome, Reason, Registry};
+use crate::metrics::{Metric, Metrics, NONE, Outcome as Counted, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Refusal};
 use crate::reply::{Form, Reply};
@@ -42,7 +43,7 @@ pub struct Gate {
     /// How requests are charged that no rule is for.
     usual: Charging,
     /// By consumer's index; empty unless the configuration asks for them.
-    consumers: Vec<[(Outcome, Metric); 4]>,
+    consumers: Vec<[(Counted, Metric); 4]>,
 }
 
 /// What happens to a request, and what the access log can say of it.
@@ -131,7 +132,7 @@ impl Gate {
         if let Some(gauge) = meters.geometry_kept {
             host.set_gauge(gauge, u64::from(namespace.geometry() != config.geometry));
         }
-        let outcomes = [Outcome::Allowed, Outcome::Denied, Outcome::ShadowDenied, Outcome::Disabled];
+        let outcomes = [Counted::Allowed, Counted::Denied, Counted::ShadowDenied, Counted::Disabled];
         let listed = config.consumers.consumers().iter().filter(|_| config.consumer_metrics);
         let consumers = listed
             .map(|consumer| outcomes.map(|outcome| (outcome, registry.consumer(host, &consumer.name, outcome))))
@@ -196,43 +197,81 @@ impl Gate {
     }
 
     fn admit_with(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Verdict {
-        match self.try_admit(request, content) {
-            Ok(verdict) => verdict,
+        let content = content.known();
+        if !self.config.rules.is_empty() {
+            return self.admit_by_rules(request, content);
+        }
+        self.admit_under(request, &self.usual, content)
+    }
+
+    #[inline(never)]
+    fn admit_by_rules(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Verdict {
+        match self.applied(request, content) {
+            Ok(Ok(Applied::Charge(charging))) => self.admit_under(request, &charging, content),
+            Ok(Ok(Applied::Exempt)) => self.pass_exempt(request),
+            Ok(Err(verdict)) => verdict,
             Err(error) => self.undecided(request, error),
         }
     }
 
-    fn try_admit(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Result<Verdict, StoreError> {
-        let content = content.known();
-        let ruled;
-        let charging = if self.config.rules.is_empty() {
-            &self.usual
-        } else {
-            match self.applied(request, content)? {
-                Ok(Applied::Charge(charging)) => {
-                    ruled = charging;
-                    &ruled
-                }
-                Ok(Applied::Exempt) => return Ok(self.pass_exempt(request)),
-                Err(verdict) => return Ok(verdict),
-            }
+    /// Most requests have the key of a listed consumer, and what they come to is not put together with what others do: it is little.
+    fn admit_under(&self, request: &Request<'_, impl Host>, charging: &Charging, content: Content<'_>) -> Verdict {
+        let config = &self.config;
+        if config.identity.is_some() {
+            return self.admit_caller(request, None, charging, content);
+        }
+        let found = match config.sources.find(request) {
+            Ok(found) => found,
+            Err(error) => return self.undecided(request, StoreError::Host(error)),
         };
-        let refusal =
-            match caller::identify(&self.config, self.namespace(), &self.memo, request).map_err(StoreError::Host)? {
-                Who::Caller(caller) => return self.charge(request, &caller, charging, content),
-                Who::Preflight => return Ok(self.pass_exempt(request)),
-                Who::Missing | Who::Empty => Refusal::MissingKey,
-                Who::Unknown => Refusal::InvalidKey,
-                Who::Ambiguous => Refusal::AmbiguousKey,
-                Who::Disabled { index, key } => {
-                    self.count_consumer(request.host(), index, Outcome::Disabled);
-                    if key { Refusal::KeyDisabled } else { Refusal::ConsumerDisabled }
-                }
-            };
-        Ok(self.refuse(request, refusal))
+        let mut known = None;
+        if let Found::Key(key) = &found {
+            known = caller::recall(config, self.namespace(), &self.memo, key);
+            if let Some((index, consumer, listed)) = known.and_then(|known| config.consumers.key(known))
+                && !consumer.disabled
+                && !listed.disabled
+                && charging.is_usual()
+                && let Some(account) = self.ledger.usual_account(index, consumer)
+            {
+                let caller = Caller::Listed { index, consumer, key: listed.name.as_deref() };
+                return self.charge_one(request, &caller, account, charging, content);
+            }
+        }
+        self.admit_caller(request, Some((found, known)), charging, content)
+    }
+
+    /// Whoever it is, with what was found where keys may be if that was looked at.
+    #[inline(never)]
+    fn admit_caller(
+        &self,
+        request: &Request<'_, impl Host>,
+        found: Option<(Found<'_>, Option<u32>)>,
+        charging: &Charging,
+        content: Content<'_>,
+    ) -> Verdict {
+        let (config, namespace) = (&self.config, self.namespace());
+        let who = match (found, &config.identity) {
+            (Some(found), _) => caller::by_key(config, namespace, found, request),
+            (None, Some(identity)) => caller::by_identity(config, namespace, identity, request),
+            (None, None) => Ok(Who::Missing),
+        };
+        let refusal = match who {
+            Ok(Who::Caller(caller)) => return self.charge_any(request, &caller, charging, content),
+            Ok(Who::Preflight) => return self.pass_exempt(request),
+            Ok(Who::Missing | Who::Empty) => Refusal::MissingKey,
+            Ok(Who::Unknown) => Refusal::InvalidKey,
+            Ok(Who::Ambiguous) => Refusal::AmbiguousKey,
+            Ok(Who::Disabled { index, key }) => {
+                self.count_consumer(request.host(), index, Counted::Disabled);
+                if key { Refusal::KeyDisabled } else { Refusal::ConsumerDisabled }
+            }
+            Err(error) => return self.undecided(request, StoreError::Host(error)),
+        };
+        self.refuse(request, refusal)
     }
 
     /// What the rules make of it, or that it has to wait for its body first.
+    #[inline(never)]
     fn applied(
         &self,
         request: &Request<'_, impl Host>,
@@ -246,7 +285,7 @@ impl Gate {
             return Ok(Ok(rule::apply(rules, headers, Model::Named(&name))));
         }
         let model = match content {
-            Content::Coming => return self.wait(request).map(Err),
+            Content::Coming => return Ok(Err(self.wait(request))),
             Content::None => Model::None,
             Content::Whole(Whole { ask: None, .. }) => Model::Unreadable,
             Content::Whole(Whole { ask: Some(ask), .. }) => {
@@ -256,56 +295,86 @@ impl Gate {
         Ok(Ok(rule::apply(rules, headers, model)))
     }
 
-    fn charge(
+    fn charge_any(
         &self,
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
         charging: &Charging,
         content: Content<'_>,
-    ) -> Result<Verdict, StoreError> {
-        let (host, content) = (request.host(), content.known());
+    ) -> Verdict {
         let Some((account, guard)) = self.ledger.accounts(caller, charging) else {
             // A valid configuration has terms for every caller that it lets in.
-            return Ok(self.refuse(request, Refusal::Unavailable));
+            return self.refuse(request, Refusal::Unavailable);
         };
-        let guarded = || guard.as_ref().is_some_and(|guard| guard.terms.counts_tokens());
-        let metered = LLM && (account.terms.counts_tokens() || guarded());
-        if matches!(content, Content::Coming) && metered {
-            return self.wait(request);
-        }
-        let cost = Cost { requests: charging.cost, estimate: self.estimate(content), token_cost: charging.token_cost };
         if let Caller::Unlisted { unknown_plan: true, .. } = caller {
-            host.count(self.ledger.meters().errors(Reason::UnknownPlan));
+            request.host().count(self.ledger.meters().errors(Reason::UnknownPlan));
         }
-        let now = match (account.terms.limits.is_empty(), &guard) {
-            (true, None) => Timestamp::default(),
-            _ => host.now().map_err(StoreError::Host)?,
-        };
-        if let Some(guard) = guard {
-            return self.charge_both(request, caller, (account, guard), (cost, now), metered.then_some(content));
-        }
-        let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
-        // Looked at where it is: to take it out is to copy it.
-        let verdict = match &charged {
-            Ok(charged) => self.conclude(request, caller, &account, charged, None, (cost, now)),
-            Err(error) => return Err(*error),
-        };
-        match charged {
-            Ok(charged) if metered => Ok(self.billed(verdict, content, vec![(account, charged.reservation)])),
-            _ => Ok(verdict),
+        match guard {
+            Some(guard) => {
+                let verdict = self.charge_both(request, caller, (account, guard), charging, content);
+                verdict.unwrap_or_else(|error| self.undecided(request, error))
+            }
+            None => self.charge_one(request, caller, &account, charging, content),
         }
     }
 
-    /// Charges somebody who is not listed, and its address; `metered` is what is known of the body where its response is.
+    /// What a request costs of which so much is known.
+    fn cost(&self, charging: &Charging, content: Content<'_>) -> Cost {
+        Cost { requests: charging.cost, estimate: self.estimate(content), token_cost: charging.token_cost }
+    }
+
+    /// Charges one record.
+    #[inline(never)]
+    fn charge_one(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        account: &Rc<Account>,
+        charging: &Charging,
+        content: Content<'_>,
+    ) -> Verdict {
+        let (host, content) = (request.host(), content.known());
+        let metered = LLM && account.terms.counts_tokens();
+        if matches!(content, Content::Coming) && metered {
+            return self.wait(request);
+        }
+        let cost = self.cost(charging, content);
+        let mut now = Timestamp::default();
+        if !account.terms.limits.is_empty() {
+            match host.now() {
+                Ok(time) => now = time,
+                Err(error) => return self.undecided(request, StoreError::Host(error)),
+            }
+        }
+        match self.ledger.charge(host, account, &cost, now) {
+            Ok(Charged::Passed(tightest, _)) => self.pass(request, caller, account, tightest, now),
+            Ok(Charged::Decided(outcome)) => {
+                let verdict = self.conclude(request, caller, account, &outcome, None, (cost, now));
+                if !metered {
+                    return verdict;
+                }
+                self.billed(verdict, content, vec![(account.clone(), outcome.reservation)])
+            }
+            Err(error) => self.undecided(request, error),
+        }
+    }
+
+    /// Charges somebody who is not listed, and its address.
     fn charge_both(
         &self,
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
         (account, guard): (Rc<Account>, Rc<Account>),
-        (cost, now): (Cost, Timestamp),
-        metered: Option<Content<'_>>,
+        charging: &Charging,
+        content: Content<'_>,
     ) -> Result<Verdict, StoreError> {
-        let host = request.host();
+        let (host, content) = (request.host(), content.known());
+        let metered = LLM && (account.terms.counts_tokens() || guard.terms.counts_tokens());
+        if matches!(content, Content::Coming) && metered {
+            return Ok(self.wait(request));
+        }
+        let cost = self.cost(charging, content);
+        let now = host.now().map_err(StoreError::Host)?;
         let address = self.ledger.decide(host, &guard, &cost, now, Mode::Charge)?;
         if let Decision::Denied { wait: address_wait, .. } = address.decision {
             // The key's own limits may take longer: then these are what the caller has to wait for.
@@ -318,17 +387,55 @@ impl Gate {
             });
         }
         let charged = self.ledger.decide(host, &account, &cost, now, Mode::Charge);
-        if !matches!(&charged, Ok(Charged { decision: Decision::Allowed { .. }, .. })) {
+        if !matches!(&charged, Ok(Outcome { decision: Decision::Allowed { .. }, .. })) {
             // A refund that is lost to the same trouble leaves the address charged: never fresher.
             let _ = host.now().map(|now| self.ledger.refund(host, &guard, &address.reservation, now));
         }
         let charged = charged?;
         let verdict = self.conclude(request, caller, &account, &charged, Some((&guard, &address)), (cost, now));
-        let both = || vec![(account, charged.reservation), (guard, address.reservation)];
-        Ok(match metered {
-            Some(content) => self.billed(verdict, content, both()),
-            None => verdict,
-        })
+        if !metered {
+            return Ok(verdict);
+        }
+        Ok(self.billed(verdict, content, vec![(account, charged.reservation), (guard, address.reservation)]))
+    }
+
+    /// Counts a request that passed, and says what its response is told.
+    #[inline]
+    fn pass(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        account: &Account,
+        tightest: Option<Standing>,
+        now: Timestamp,
+    ) -> Verdict {
+        let terms = &account.terms;
+        request.host().count(terms.allowed);
+        if self.config.consumer_metrics
+            && let Caller::Listed { index, .. } = caller
+        {
+            self.count_consumer(request.host(), *index, Counted::Allowed);
+        }
+        let note = self.config.log_all.then(|| note(caller, terms, None, Counted::Allowed));
+        let told = tightest.and_then(|standing| self.told(request, caller, terms, standing, &[], now));
+        Verdict { action: Action::Pass(Passed::telling(told)), note }
+    }
+
+    /// What the response to a request that passed is told of its limits.
+    fn told(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        terms: &Rc<Terms>,
+        standing: Standing,
+        others: &[Standing],
+        now: Timestamp,
+    ) -> Option<Box<Told>> {
+        if self.config.headers.is_empty() {
+            return None;
+        }
+        let style = self.style(request, caller, now);
+        Some(Box::new(Told { terms: terms.clone(), standing, others: others.to_vec(), style }))
     }
 
     /// Counts the decision, and says what happens.
@@ -337,37 +444,34 @@ impl Gate {
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
         account: &Account,
-        charged: &Charged,
-        address: Option<(&Account, &Charged)>,
+        charged: &Outcome,
+        address: Option<(&Account, &Outcome)>,
         (cost, now): (Cost, Timestamp),
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
         // Of an allowed request, what its address would have been denied is told if the key has nothing to tell.
-        let shadow = |charged: &Charged| match charged.decision {
+        let shadow = |charged: &Outcome| match charged.decision {
             Decision::Allowed { shadow_denied, .. } => shadow_denied,
             Decision::Denied { .. } => None,
         };
         let of_address = address.and_then(|(account, charged)| Some((&account.terms, shadow(charged)?)));
         let (outcome, by, limit) = match charged.decision {
-            Decision::Denied { standing, .. } => (Outcome::Denied, terms, Some(standing.limit)),
-            Decision::Allowed { shadow_denied: Some(limit), .. } => (Outcome::ShadowDenied, terms, Some(limit)),
+            Decision::Denied { standing, .. } => (Counted::Denied, terms, Some(standing.limit)),
+            Decision::Allowed { shadow_denied: Some(limit), .. } => (Counted::ShadowDenied, terms, Some(limit)),
             Decision::Allowed { shadow_denied: None, .. } => match of_address {
-                Some((by, limit)) => (Outcome::ShadowDenied, by, Some(limit)),
-                None => (Outcome::Allowed, terms, None),
+                Some((by, limit)) => (Counted::ShadowDenied, by, Some(limit)),
+                None => (Counted::Allowed, terms, None),
             },
         };
         host.count(limit.map_or(by.allowed, |limit| by.refused.get(limit).copied().flatten()));
         if let Caller::Listed { index, .. } = caller {
             self.count_consumer(host, *index, outcome);
         }
-        let note = (self.config.log_all || outcome == Outcome::Denied).then(|| note(caller, by, limit, outcome));
+        let note = (self.config.log_all || outcome == Counted::Denied).then(|| note(caller, by, limit, outcome));
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
-                let told = tightest.filter(|_| !self.config.headers.is_empty());
-                let told = told.map(|standing| {
-                    let (terms, others) = (terms.clone(), charged.others.clone());
-                    Box::new(Told { terms, standing, others, style: self.style(request, caller, now) })
-                });
+                let told =
+                    tightest.and_then(|standing| self.told(request, caller, terms, standing, &charged.others, now));
                 Action::Pass(Passed::telling(told))
             }
             Decision::Denied { standing, wait } => {
@@ -400,17 +504,19 @@ impl Gate {
         reply.unwrap_or_else(|| Reply::refusal(Refusal::Unavailable, &self.config, form))
     }
 
+    #[inline(never)]
     fn pass_exempt(&self, request: &Request<'_, impl Host>) -> Verdict {
-        request.host().count(self.ledger.meters().requests(Outcome::Exempt));
-        Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Exempt) }
+        request.host().count(self.ledger.meters().requests(Counted::Exempt));
+        Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Counted::Exempt) }
     }
 
+    #[inline(never)]
     fn refuse(&self, request: &Request<'_, impl Host>, refusal: Refusal) -> Verdict {
         let outcome = match refusal {
-            Refusal::MissingKey | Refusal::InvalidKey => Outcome::Unauthorized,
-            Refusal::AmbiguousKey => Outcome::Invalid,
-            Refusal::ConsumerDisabled | Refusal::KeyDisabled => Outcome::Disabled,
-            Refusal::Unavailable => Outcome::Error,
+            Refusal::MissingKey | Refusal::InvalidKey => Counted::Unauthorized,
+            Refusal::AmbiguousKey => Counted::Invalid,
+            Refusal::ConsumerDisabled | Refusal::KeyDisabled => Counted::Disabled,
+            Refusal::Unavailable => Counted::Error,
         };
         request.host().count(self.ledger.meters().requests(outcome));
         let asked = Self::asked(request);
@@ -419,6 +525,7 @@ impl Gate {
     }
 
     /// The failure mode. Lost races are not left to it: whoever makes a record contended must not pass for that.
+    #[inline(never)]
     fn undecided(&self, request: &Request<'_, impl Host>, error: StoreError) -> Verdict {
         let reason = match error {
             StoreError::Host(error) => {
@@ -433,8 +540,8 @@ impl Gate {
         request.host().count(self.ledger.meters().errors(reason));
         match (reason, self.config.failure_mode) {
             (Reason::Host, FailureMode::Allow) => {
-                request.host().count(self.ledger.meters().requests(Outcome::Error));
-                Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Outcome::Error) }
+                request.host().count(self.ledger.meters().requests(Counted::Error));
+                Verdict { action: Action::Pass(Passed::default()), note: self.note_without_caller(Counted::Error) }
             }
             _ => self.refuse(request, Refusal::Unavailable),
         }
@@ -465,12 +572,12 @@ impl Gate {
         self.config.partition_key.then(|| caller.partition(self.namespace()))
     }
 
-    fn note_without_caller(&self, outcome: Outcome) -> Option<String> {
+    fn note_without_caller(&self, outcome: Counted) -> Option<String> {
         let note = || format!("consumer={NONE} plan={NONE} limit={NONE} decision={}", outcome.label());
         self.config.log_all.then(note)
     }
 
-    fn count_consumer(&self, host: &impl Metrics, index: usize, outcome: Outcome) {
+    fn count_consumer(&self, host: &impl Metrics, index: usize, outcome: Counted) {
         let metrics = self.consumers.get(index).and_then(|metrics| metrics.iter().find(|(of, _)| *of == outcome));
         if let Some((_, metric)) = metrics {
             host.count(*metric);
@@ -480,10 +587,10 @@ impl Gate {
 
 /// What the access log can say of a decision. Put together from its pieces: every denial has one, and formatting takes several times as long.
 #[inline(never)]
-fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Outcome) -> String {
+fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Counted) -> String {
     let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
     let (name, key) = match caller {
-        Caller::Listed { consumer, key, .. } => (Cow::Borrowed(&*consumer.name), key.as_deref()),
+        Caller::Listed { consumer, key, .. } => (Cow::Borrowed(&*consumer.name), *key),
         Caller::Unlisted { .. } => (caller.to_string().into(), None),
     };
     let (before_key, key) = key.map_or(("", ""), |key| (" key=", key));

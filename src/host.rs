@@ -131,12 +131,14 @@ pub(crate) enum Body {
 }
 
 impl Clock for Proxy {
+    #[inline(always)]
     fn now(&self) -> Result<Timestamp, HostError> {
         raw::now().map(Timestamp)
     }
 }
 
 impl Head for Proxy {
+    #[inline(always)]
     fn headers(&self) -> Result<Headers, HostError> {
         let bytes = raw::header_pairs(REQUEST_HEADERS)?;
         Headers::decode(bytes).ok_or(HostError { call: "get_header_map_pairs", status: OK })
@@ -168,12 +170,14 @@ impl Response for Proxy {
 }
 
 impl SharedData for Proxy {
+    #[inline(always)]
     fn get(&self, key: &[u8]) -> Result<Versioned, HostError> {
         let (value, version) = raw::shared_data(key)?;
         let version = version.map_or(Version::Absent, Version::Stored);
         Ok(Versioned { value, version })
     }
 
+    #[inline(always)]
     fn set(&self, key: &[u8], value: &[u8], version: Version) -> Result<Written, HostError> {
         let version = match version {
             Version::Absent => CREATE,
@@ -274,20 +278,33 @@ mod raw {
         ) -> u32;
     }
 
+    /// Room for what the host is about to return. The SDK's takes the long way to the same.
+    #[cfg(target_arch = "wasm32")]
+    #[unsafe(export_name = "allowance_on_memory_allocate")]
+    extern "C" fn allocate(size: usize) -> *mut u8 {
+        match std::alloc::Layout::array::<u8>(size) {
+            // SAFETY: the layout is not empty.
+            Ok(layout) if size > 0 => unsafe { std::alloc::alloc(layout) },
+            _ => null_mut(),
+        }
+    }
+
+    #[inline(always)]
     fn check(call: &'static str, status: u32) -> Result<(), HostError> {
         if status == OK { Ok(()) } else { Err(HostError { call, status }) }
     }
 
     /// Takes over bytes that the host put into memory it had from this module's allocator.
+    #[inline(always)]
     fn owned(data: *mut u8, len: usize) -> Vec<u8> {
         if data.is_null() || len == 0 {
             return Vec::new();
         }
-        // SAFETY: a returned value is a block of exactly `len` bytes from the SDK's `proxy_on_memory_allocate`, which gives away
-        // a boxed slice of the global allocator; the host has filled it and keeps no reference.
+        // SAFETY: a returned value is a block of exactly `len` bytes from `allocate`; the host has filled it and keeps no reference.
         unsafe { Vec::from_raw_parts(data, len, len) }
     }
 
+    #[inline(always)]
     pub(super) fn now() -> Result<u64, HostError> {
         let mut time = 0;
         // SAFETY: the host writes one u64.
@@ -308,6 +325,7 @@ mod raw {
         Ok(Some(owned(value, len)))
     }
 
+    #[inline(always)]
     pub(super) fn header_pairs(map: u32) -> Result<Vec<u8>, HostError> {
         let (mut value, mut len) = (null_mut(), 0);
         // SAFETY: the host writes a pointer and a length.
@@ -343,6 +361,7 @@ mod raw {
     }
 
     /// The value and its version; no version where the key does not exist.
+    #[inline(always)]
     pub(super) fn shared_data(key: &[u8]) -> Result<(Vec<u8>, Option<u32>), HostError> {
         let (mut value, mut len, mut cas) = (null_mut(), 0, 0);
         // SAFETY: the key is read during the call; the host writes a pointer, a length and a u32.
@@ -356,6 +375,7 @@ mod raw {
     }
 
     /// Whether the value was stored; if not, the key was at another version.
+    #[inline(always)]
     pub(super) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<bool, HostError> {
         // SAFETY: key and value are read during the call.
         let status = unsafe { proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas) };

@@ -3,7 +3,7 @@
 //! A repeated header is the same as its values joined with a comma (RFC 9110 §5.3), and hosts and other proxies do join them.
 //! So a comma in a key header means that the key was repeated, and no key can contain one.
 
-use crate::request::{Head, Request, percent_decode};
+use crate::request::{Head, Lines, Request, percent_decode};
 use crate::store::HostError;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
@@ -121,11 +121,19 @@ impl Found<'_> {
 
 impl Source {
     /// What this source alone holds.
-    #[inline]
+    #[inline(always)]
     fn look<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
+        match self {
+            Self::Header(name) => Ok(header(request.first_headers()?.lines(name))),
+            _ => self.look_closely(request),
+        }
+    }
+
+    #[inline(never)]
+    fn look_closely<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
         Ok(match self {
+            Self::Header(name) => header(request.headers()?.lines(name)),
             Self::Bearer(name) => bearer(request.headers()?.values(name)),
-            Self::Header(name) => header(request.headers()?.values(name)),
             Self::Query(name) => query(request.headers()?.values(":path").next(), name),
             Self::Cookie(name) => cookie(request.headers()?.values("cookie"), name),
             Self::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()).into_owned(),
@@ -150,14 +158,19 @@ impl Sources {
     ///
     /// # Errors
     /// When the host refuses the read.
+    #[inline(always)]
     pub fn find<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
-        // Nearly always: nothing to compare.
-        if let [source] = &*self.from {
-            return source.look(request);
+        match &*self.from {
+            [source] => source.look(request),
+            _ => self.find_among(request),
         }
+    }
+
+    #[inline(never)]
+    fn find_among<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
         let mut found = Found::Missing;
         for source in &self.from {
-            found = match (found, source.look(request)?) {
+            found = match (found, source.look_closely(request)?) {
                 (found, Found::Missing) => found,
                 (Found::Missing, here) | (Found::Empty, here @ Found::Key(_)) => here,
                 (found @ (Found::Key(_) | Found::Empty), Found::Empty) => found,
@@ -185,13 +198,33 @@ fn one(candidate: &[u8]) -> Found<'_> {
     if candidate.is_empty() { Found::Empty } else { Found::Key(ApiKey(Cow::Borrowed(candidate))) }
 }
 
-fn header<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {
-    match (values.next(), values.next()) {
-        (None, _) => Found::Missing,
-        // Byte by byte: what `contains` has for long texts is more code than there are bytes.
-        (Some(value), None) if value.iter().all(|byte| *byte != b',') => one(value.trim_ascii()),
-        _ => Found::Ambiguous,
+#[inline(always)]
+fn header(lines: Lines<'_>) -> Found<'_> {
+    match lines {
+        Lines::None => Found::Missing,
+        Lines::One(value) if !has_comma(value) => one(trimmed(value)),
+        Lines::One(_) | Lines::Several => Found::Ambiguous,
     }
+}
+
+/// Hosts have trimmed it already.
+fn trimmed(value: &[u8]) -> &[u8] {
+    match value {
+        [b'!'..=b'~', .., b'!'..=b'~'] => value,
+        _ => value.trim_ascii(),
+    }
+}
+
+/// Eight bytes at a time: a byte of `word` is 0 where there is a comma, and subtracting 1 sets its highest bit, which was not set. What `contains`
+/// has for long texts is more code than there are bytes.
+fn has_comma(value: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, rest) = value.as_chunks::<8>();
+    let in_word = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word) ^ u64::from_ne_bytes([b','; 8]);
+        word.wrapping_sub(ONES) & !word & ONES << 7 != 0
+    };
+    words.iter().any(in_word) || rest.contains(&b',')
 }
 
 fn bearer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Found<'a> {

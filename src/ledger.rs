@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::consumer::Consumer;
 use crate::cost::{Cost, Thousandths};
 use crate::counter::Rule;
-use crate::decision::Decision;
+use crate::decision::{Decision, Standing};
 use crate::lease::{Found, Lease, Leases};
 use crate::limiter::{self, Outcome};
 use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
@@ -14,12 +14,12 @@ use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
 use crate::reservation::Reservation;
 use crate::rule::Charging;
-use crate::store::{self, HostError, SharedData, StoreError};
+use crate::store::{self, Changed, HostError, SharedData, StoreError, Unchanged};
 use crate::table::{self, Charge, Churn};
 use crate::terms::{Base, Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -42,8 +42,12 @@ pub struct Ledger {
     rules: HashMap<CounterId, Rule>,
     /// Some limit reserves tokens.
     reserves: bool,
+    /// Whether anybody is told how the limits stand of a request that passed.
+    tells: bool,
     meters: Meters,
     leases: Leases,
+    /// Where the record of a request that passes is written.
+    record: RefCell<Vec<u8>>,
     /// Of each listed consumer, by index, under no rule: made when it first calls.
     consumers: Box<[OnceCell<Rc<Account>>]>,
 }
@@ -74,6 +78,25 @@ enum Place {
     },
 }
 
+/// What charging a record came to.
+#[derive(Debug)]
+pub enum Charged {
+    /// Every limit was charged, in the window that holds this time, and none counts tokens; how the tightest stands, where that is
+    /// [told](Config::headers). What nearly every request comes to, and little to pass on.
+    Passed(Option<Standing>, Timestamp),
+    /// Whatever else.
+    Decided(Box<Outcome>),
+}
+
+/// A record that was decided the long way.
+struct Decided {
+    outcome: Outcome,
+    /// What was stored was no record, and counted as none.
+    malformed: bool,
+    /// How many requests were charged, this one among them.
+    size: u64,
+}
+
 /// Whether a decision takes effect.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -99,7 +122,8 @@ impl Ledger {
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
         let consumers = config.consumers.consumers().iter().map(|_| OnceCell::new()).collect();
-        Self { namespace, book, rules, reserves, meters, leases: Leases::new(config.lease), consumers }
+        let (tells, leases) = (!config.headers.is_empty(), Leases::new(config.lease));
+        Self { namespace, book, rules, reserves, tells, meters, leases, record: RefCell::default(), consumers }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -120,15 +144,21 @@ impl Ledger {
         &self.meters
     }
 
+    /// The account of a listed consumer whose request no rule concerns, but for what it costs.
+    #[inline]
+    pub fn usual_account(&self, index: usize, consumer: &Consumer) -> Option<&Rc<Account>> {
+        let usual = self.consumers.get(index)?;
+        match usual.get() {
+            Some(account) => Some(account),
+            None => self.first_account(index, consumer, usual),
+        }
+    }
+
     /// Where the caller's record is and what it is charged under, and the same for its address.
     pub fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
-                let usual = self.consumers.get(*index)?;
-                let usual = match usual.get() {
-                    Some(account) => account,
-                    None => self.first_account(*index, consumer, usual)?,
-                };
+                let usual = self.usual_account(*index, consumer)?;
                 if charging.is_usual() {
                     return Some((usual.clone(), None));
                 }
@@ -188,102 +218,181 @@ impl Ledger {
         now: Timestamp,
         mode: Mode,
     ) -> Result<Outcome, StoreError> {
-        let Account { terms, place, .. } = account;
-        if terms.limits.is_empty() {
-            return Ok(Outcome::allowed(None, cost, now));
-        }
-        let mut asked = 1;
-        if let Place::Own(consumer, _) = place
-            && mode == Mode::Charge
-            && self.leases.lifetime().is_some()
+        let charged = match mode {
+            Mode::Charge => self.charge(host, account, cost, now)?,
+            Mode::Look if account.terms.limits.is_empty() => Charged::Passed(None, now),
+            Mode::Look => self.change_record(host, account, cost, (now, mode), 1, None)?,
+        };
+        Ok(match charged {
+            Charged::Passed(tightest, charged_at) => Outcome::allowed(tightest, cost, charged_at),
+            Charged::Decided(outcome) => *outcome,
+        })
+    }
+
+    /// Decides one record, and charges it.
+    ///
+    /// # Errors
+    /// When the shared data fails; nothing has been charged then.
+    #[inline(always)]
+    pub fn charge(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        account: &Account,
+        cost: &Cost,
+        now: Timestamp,
+    ) -> Result<Charged, StoreError> {
+        let Account { terms, place, denied, .. } = account;
+        let (mut asked, mut first) = (1, None);
+        if let Place::Own(consumer, key) = place
+            && !terms.limits.is_empty()
         {
-            match self.leases.find(*consumer, terms, cost.requests, now) {
-                Found::Unit(tightest, charged_at) => return Ok(Outcome::allowed(tightest, cost, charged_at)),
-                Found::Nothing(size, over) => {
-                    asked = if self.leases.has_room(*consumer, now) { size } else { 1 };
-                    if let Some(over) = over {
-                        // What cannot be given back stays charged: never fresher.
-                        let _ = self.give_back(host, &over, now);
+            if self.leases.lifetime().is_some() {
+                match self.leases.find(*consumer, terms, cost.requests, now) {
+                    Found::Unit(tightest, charged_at) => return Ok(Charged::Passed(tightest, charged_at)),
+                    Found::Nothing(size, over) => asked = self.ask(host, *consumer, size, over, now),
+                }
+            }
+            if asked == 1 && !denied.get() {
+                let mut record = self.record.borrow_mut();
+                let passed = store::rewrite(host, key, &mut record, |stored, record| {
+                    limiter::pass(stored, record, &terms.limits, cost, now, self.tells)
+                });
+                match passed? {
+                    Ok(Changed { answer: tightest, conflicts }) => {
+                        host.add_to(self.meters.conflicts, conflicts);
+                        self.leases.keep((*consumer, key), terms, (cost.requests, 1), tightest, (now, now));
+                        return Ok(Charged::Passed(tightest, now));
                     }
+                    Err(read) => first = Some(read),
                 }
             }
         }
-        // A worker that was held up has an old clock in hand; the clock of the host knows whether it was set back.
-        let later = || host.now().ok().filter(|later| *later > now);
-        let rule = |id| self.rules.get(&id).copied();
-        let (charged, malformed, conflicts) = match place {
-            Place::Own(consumer, key) => {
-                let shortly = asked == 1 && mode == Mode::Charge && !account.denied.get();
-                let changed = store::change(host, key, |bytes| {
-                    if shortly && let Some((record, tightest)) = limiter::pass(bytes, &terms.limits, cost, now) {
-                        return (Some(record), Ok(tightest));
-                    }
-                    let (record, malformed) = match Record::decode(bytes) {
-                        Ok(record) => (record.refreshed(&rule), false),
-                        Err(_) => (Record::default(), true),
-                    };
-                    let mut charged = limiter::decide(&record, &terms.limits, cost, now);
-                    if let Some(later) = charged.set_back.then(later).flatten() {
-                        charged = limiter::decide(&record, &terms.limits, cost, later);
-                    }
-                    let mut size = 1;
-                    if asked > 1 && !charged.set_back && charged.charged_all() {
-                        size = self.leases.size(asked, &record, &terms.limits, cost.requests, now);
-                        if size > 1 {
-                            let all = Cost { requests: cost.requests.saturating_mul(size), ..*cost };
-                            charged = limiter::decide(&record, &terms.limits, &all, now);
-                        }
-                    }
-                    account.denied.set(matches!(charged.decision, Decision::Denied { .. }));
-                    let stored = charged.record.take().filter(|_| mode == Mode::Charge);
-                    // Put aside: whatever is passed on is copied, and this is large.
-                    (stored, Err(Box::new((charged, malformed, size))))
-                })?;
-                match changed.answer {
-                    Ok(tightest) => {
-                        self.leases.keep((*consumer, key), terms, (cost.requests, 1), tightest, (now, now));
-                        host.add_to(self.meters.conflicts, changed.conflicts);
-                        return Ok(Outcome::allowed(tightest, cost, now));
-                    }
-                    Err(decided) => {
-                        let (mut charged, malformed, size) = *decided;
-                        if mode == Mode::Charge && charged.charged_all() {
-                            let tightest = charged.share_of_lease(cost, size);
-                            let charged_at = charged.reservation.charged_at;
-                            self.leases.keep(
-                                (*consumer, key),
-                                terms,
-                                (cost.requests, size),
-                                tightest,
-                                (now, charged_at),
-                            );
-                        }
-                        (charged, malformed, changed.conflicts)
-                    }
-                }
-            }
+        self.change_record(host, account, cost, (now, Mode::Charge), asked, first)
+    }
+
+    /// For how many requests to charge, where a lease is worth `size` of them; gives back one that is over.
+    #[inline(never)]
+    fn ask(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        consumer: usize,
+        size: u64,
+        over: Option<Lease>,
+        now: Timestamp,
+    ) -> u64 {
+        let asked = if self.leases.has_room(consumer, now) { size } else { 1 };
+        if let Some(over) = over {
+            // What cannot be given back stays charged: never fresher.
+            let _ = self.give_back(host, &over, now);
+        }
+        asked
+    }
+
+    /// Decides one record where it is stored, and stores what becomes of it if the mode is such; `asked`: for how many requests to charge, `first`:
+    /// what was read of it already.
+    #[inline(never)]
+    fn change_record(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        account: &Account,
+        cost: &Cost,
+        (now, mode): (Timestamp, Mode),
+        asked: u64,
+        first: Option<Unchanged>,
+    ) -> Result<Charged, StoreError> {
+        let Account { terms, place, .. } = account;
+        let (consumer, key) = match place {
+            _ if terms.limits.is_empty() => return Ok(Charged::Passed(None, now)),
+            Place::Own(consumer, key) => (*consumer, key),
             Place::Table { hash, counters } => {
-                let charge = Charge { hash: *hash, limits: &terms.limits, cost: *cost, counters };
-                let ways = self.namespace.geometry().ways;
-                let changed = store::change(host, &self.namespace.set(*hash), |set| {
-                    let mut decided = table::decide(set, ways, &charge, &rule, now);
-                    if let Some(later) = decided.1.outcome.set_back.then(later).flatten() {
-                        decided = table::decide(set, ways, &charge, &rule, later);
-                    }
-                    let (stored, outcome) = decided;
-                    (stored.filter(|_| mode == Mode::Charge), outcome)
-                })?;
-                let (outcome, conflicts) = (changed.answer, changed.conflicts);
-                if mode == Mode::Charge {
-                    self.count_table(host, &outcome);
-                }
-                (outcome.outcome, outcome.malformed, conflicts)
+                return self.change_table(host, terms, (*hash, counters), cost, (now, mode));
             }
         };
-        host.add_to(self.meters.conflicts, conflicts);
+        let transition = |bytes: &[u8]| {
+            let mut decided = self.decide_own(host, account, bytes, cost, now, asked);
+            let stored = decided.outcome.record.take().filter(|_| mode == Mode::Charge);
+            (stored, decided)
+        };
+        let changed = match first {
+            Some(first) => store::change_from(host, key, first, transition),
+            None => store::change(host, key, transition),
+        }?;
+        let Decided { mut outcome, malformed, size } = *changed.answer;
+        if mode == Mode::Charge && outcome.charged_all() {
+            let tightest = outcome.share_of_lease(cost, size).filter(|_| self.tells);
+            let charged_at = outcome.reservation.charged_at;
+            self.leases.keep((consumer, key), terms, (cost.requests, size), tightest, (now, charged_at));
+        }
+        host.add_to(self.meters.conflicts, changed.conflicts);
+        self.count_record(host, &outcome, malformed);
+        Ok(Charged::Decided(Box::new(outcome)))
+    }
+
+    /// Decides a stored record of its own.
+    #[inline(never)]
+    fn decide_own(
+        &self,
+        host: &impl Clock,
+        account: &Account,
+        stored: &[u8],
+        cost: &Cost,
+        now: Timestamp,
+        asked: u64,
+    ) -> Box<Decided> {
+        let limits = &account.terms.limits;
+        let rule = |id| self.rules.get(&id).copied();
+        let (record, malformed) = match Record::decode(stored) {
+            Ok(record) => (record.refreshed(&rule), false),
+            Err(_) => (Record::default(), true),
+        };
+        let mut outcome = limiter::decide(&record, limits, cost, now);
+        if let Some(later) = outcome.set_back.then(|| later(host, now)).flatten() {
+            outcome = limiter::decide(&record, limits, cost, later);
+        }
+        let mut size = 1;
+        if asked > 1 && !outcome.set_back && outcome.charged_all() {
+            size = self.leases.size(asked, &record, limits, cost.requests, now);
+            if size > 1 {
+                let all = Cost { requests: cost.requests.saturating_mul(size), ..*cost };
+                outcome = limiter::decide(&record, limits, &all, now);
+            }
+        }
+        account.denied.set(matches!(outcome.decision, Decision::Denied { .. }));
+        Box::new(Decided { outcome, malformed, size })
+    }
+
+    /// The same of a record in the table.
+    fn change_table(
+        &self,
+        host: &(impl SharedData + Metrics + Clock),
+        terms: &Terms,
+        (hash, counters): (u64, &[CounterId]),
+        cost: &Cost,
+        (now, mode): (Timestamp, Mode),
+    ) -> Result<Charged, StoreError> {
+        let rule = |id| self.rules.get(&id).copied();
+        let charge = Charge { hash, limits: &terms.limits, cost: *cost, counters };
+        let ways = self.namespace.geometry().ways;
+        let changed = store::change(host, &self.namespace.set(hash), |set| {
+            let mut decided = table::decide(set, ways, &charge, &rule, now);
+            if let Some(later) = decided.1.outcome.set_back.then(|| later(host, now)).flatten() {
+                decided = table::decide(set, ways, &charge, &rule, later);
+            }
+            let (stored, outcome) = decided;
+            (stored.filter(|_| mode == Mode::Charge), outcome)
+        })?;
+        host.add_to(self.meters.conflicts, changed.conflicts);
+        let outcome = changed.answer;
+        if mode == Mode::Charge {
+            self.count_table(host, &outcome);
+        }
+        self.count_record(host, &outcome.outcome, outcome.malformed);
+        Ok(Charged::Decided(Box::new(outcome.outcome)))
+    }
+
+    fn count_record(&self, host: &impl Metrics, outcome: &Outcome, malformed: bool) {
         host.add_to(self.meters.errors(Reason::Record), u32::from(malformed));
-        host.add_to(self.meters.errors(Reason::RecordFull), u32::from(charged.overfull));
-        Ok(charged)
+        host.add_to(self.meters.errors(Reason::RecordFull), u32::from(outcome.overfull));
     }
 
     /// Gives back what is left of leases that are over, or of all of them. Their callers get it back a little later if the host fails.
@@ -426,6 +535,11 @@ impl Ledger {
         }
         host.add_to(self.meters.evictions, churn.evicted);
     }
+}
+
+/// The host's time, if that is later: a worker that was held up has an old clock in hand, and the host's knows whether it was set back.
+fn later(host: &impl Clock, now: Timestamp) -> Option<Timestamp> {
+    host.now().ok().filter(|later| *later > now)
 }
 
 /// Whose limits a consumer has.

@@ -132,23 +132,32 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 }
 
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
-/// requests in windows that have begun, and all admit it. The record to store, and how the tightest limit stands then; `None` says nothing.
-#[must_use]
-#[inline]
-pub fn pass(stored: &[u8], limits: &[Limit], cost: &Cost, now: Timestamp) -> Option<(Vec<u8>, Option<Standing>)> {
+/// requests in windows that have begun, and all admit it. Writes the record to store into `record`, and tells how the tightest limit stands then if
+/// that is `told`. `None` says nothing.
+#[inline(always)]
+pub fn pass(
+    stored: &[u8],
+    record: &mut Vec<u8>,
+    limits: &[Limit],
+    cost: &Cost,
+    now: Timestamp,
+    told: bool,
+) -> Option<Option<Standing>> {
     let mut tightest: Option<(Standing, u64)> = None;
     let mut rest = limits.iter().enumerate();
-    let passed = record::rewritten(stored, |id, stored| {
+    record::rewrite(stored, record, |id, stored| {
         let (index, limit) = rest.next().filter(|(_, limit)| limit.id == id && limit.unit.tokens().is_none())?;
         let (counter, used, empty_at) = limit.rule.pass(stored, cost.requests, now)?;
+        if !told {
+            return Some((counter, empty_at));
+        }
         let (capacity, remaining) = (limit.capacity(), limit.capacity().saturating_sub(used));
         if !limit.shadow && tightest.is_none_or(|(known, of)| smaller((remaining, capacity), (known.remaining, of))) {
             tightest = Some((Standing { limit: index, remaining, reset: empty_at.since(now) }, capacity));
         }
         Some((counter, empty_at))
-    });
-    let record = passed.filter(|_| cost.requests > 0 && rest.next().is_none())?;
-    Some((record, tightest.map(|(standing, _)| standing)))
+    })?;
+    (cost.requests > 0 && rest.next().is_none()).then(|| tightest.map(|(standing, _)| standing))
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.

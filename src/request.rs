@@ -53,6 +53,23 @@ impl<'h, H: Head> Request<'h, H> {
     /// # Errors
     /// See [`Head::headers`].
     pub fn headers(&self) -> Result<&Headers, HostError> {
+        match self.headers.get() {
+            Some(headers) => Ok(headers),
+            None => self.read(),
+        }
+    }
+
+    #[inline(never)]
+    fn read(&self) -> Result<&Headers, HostError> {
+        self.first_headers()
+    }
+
+    /// The same where they were most likely not read yet.
+    ///
+    /// # Errors
+    /// See [`Head::headers`].
+    #[inline(always)]
+    pub fn first_headers(&self) -> Result<&Headers, HostError> {
         if let Some(headers) = self.headers.get() {
             return Ok(headers);
         }
@@ -69,22 +86,42 @@ impl<'h, H: Head> Request<'h, H> {
 /// All headers of a request in the order they came, looked at in the host's own serialization: `u32` count, per pair `u32` length of name
 /// and of value, then per pair the name, a NUL, the value, a NUL; little-endian.
 #[derive(Clone, Debug, Default)]
-pub struct Headers(Vec<u8>);
+pub struct Headers {
+    bytes: Vec<u8>,
+    /// Where names and values begin, behind all lengths. 0: there are none.
+    texts: usize,
+}
+
+/// What there is of a header that should be there once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines<'a> {
+    /// Nothing.
+    None,
+    /// One line's value.
+    One(&'a [u8]),
+    /// Several lines.
+    Several,
+}
 
 impl Headers {
     /// Takes what the host serialized; `None` where it has fewer lengths than it says. Texts that end before their lengths do are absent.
     #[must_use]
     pub fn decode(bytes: Vec<u8>) -> Option<Self> {
-        let headers = Self(bytes);
-        (headers.0.is_empty() || headers.parts().is_some()).then_some(headers)
+        let Some((count, rest)) = bytes.split_first_chunk::<4>() else {
+            return bytes.is_empty().then(Self::default);
+        };
+        let lengths = usize::try_from(u32::from_le_bytes(*count)).ok()?.checked_mul(8)?;
+        if rest.len() < lengths {
+            return None;
+        }
+        Some(Self { bytes, texts: lengths.saturating_add(4) })
     }
 
     /// The lengths of names and values, and then names and values.
-    fn parts(&self) -> Option<(&[[u8; 8]], &[u8])> {
-        let (count, rest) = self.0.split_first_chunk::<4>()?;
-        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-        let (lengths, texts) = rest.split_at_checked(count.checked_mul(8)?)?;
-        Some((lengths.as_chunks().0, texts))
+    #[inline]
+    fn parts(&self) -> (&[[u8; 8]], &[u8]) {
+        let (lengths, texts) = self.bytes.split_at_checked(self.texts).unwrap_or_default();
+        (lengths.get(4..).unwrap_or_default().as_chunks().0, texts)
     }
 
     /// Writes the same serialization.
@@ -118,31 +155,77 @@ impl Headers {
 
     /// How long the name of each header is, in bytes.
     pub fn name_lengths(&self) -> impl Iterator<Item = usize> {
-        let (lengths, _) = self.parts().unwrap_or_default();
-        lengths.iter().map(|pair| lengths_of(pair).0)
+        self.parts().0.iter().map(|pair| lengths_of(pair).0)
     }
 
     /// The values of a header; `name` is lower-case, as the host gives names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        let (lengths, texts) = self.parts().unwrap_or_default();
-        let mut lengths = lengths.iter().map(lengths_of);
-        let mut at = 0_usize;
-        iter::from_fn(move || {
-            // Most are passed over by their length or their last byte. Lengths that fit no memory may wrap, and find nothing or another text.
-            for (name_length, value_length) in lengths.by_ref() {
-                let (start, value_at) = (at, at.wrapping_add(name_length).wrapping_add(1));
-                at = value_at.wrapping_add(value_length).wrapping_add(1);
-                if name_length == name.len()
-                    && let Some(header) = texts.get(start..start.wrapping_add(name_length))
-                    && header.last().map(u8::to_ascii_lowercase) == name.as_bytes().last().copied()
-                    && header.eq_ignore_ascii_case(name.as_bytes())
-                {
-                    return texts.get(value_at..value_at.wrapping_add(value_length));
-                }
-            }
-            None
-        })
+        let (lengths, texts) = self.parts();
+        let (mut lengths, mut text) = (lengths.iter(), 0);
+        iter::from_fn(move || lengths.by_ref().find_map(|pair| Line::at(&mut text, pair).value(name, texts)))
     }
+
+    /// The value of a header that should be there once.
+    #[must_use]
+    #[inline(never)]
+    pub fn lines(&self, name: &str) -> Lines<'_> {
+        let (lengths, texts) = self.parts();
+        let (mut text, mut found) = (0, Lines::None);
+        for pair in lengths {
+            let here = Line::at(&mut text, pair);
+            if let Some(value) = here.value(name, texts) {
+                if found != Lines::None {
+                    return Lines::Several;
+                }
+                found = Lines::One(value);
+            }
+        }
+        found
+    }
+}
+
+/// Where a header's name and value are among all texts. Lengths that fit no memory may wrap, and find nothing or another text.
+struct Line {
+    name: usize,
+    name_length: usize,
+    value_length: usize,
+}
+
+impl Line {
+    /// The one whose text is next; moves on to the one behind it.
+    #[inline]
+    fn at(text: &mut usize, lengths: &[u8; 8]) -> Self {
+        let (name, (name_length, value_length)) = (*text, lengths_of(lengths));
+        *text = name.wrapping_add(name_length).wrapping_add(value_length).wrapping_add(2);
+        Self { name, name_length, value_length }
+    }
+
+    /// Its value, if that is its name. Most are passed over by their length.
+    #[inline]
+    fn value<'t>(&self, name: &str, texts: &'t [u8]) -> Option<&'t [u8]> {
+        if self.name_length != name.len() || !is_name(texts.get(self.name..self.name.wrapping_add(name.len()))?, name) {
+            return None;
+        }
+        let value = self.name.wrapping_add(name.len()).wrapping_add(1);
+        texts.get(value..value.wrapping_add(self.value_length))
+    }
+}
+
+/// Whether a header's name, as long as this one, is it in any case. Hosts give names in lower case: then a look at both ends tells of nearly all.
+#[inline]
+fn is_name(header: &[u8], name: &str) -> bool {
+    let name = name.as_bytes();
+    let same = match name.len() {
+        4..8 => header.first_chunk::<4>() == name.first_chunk() && header.last_chunk::<4>() == name.last_chunk(),
+        8..=16 => header.first_chunk::<8>() == name.first_chunk() && header.last_chunk::<8>() == name.last_chunk(),
+        _ => false,
+    };
+    same || is_name_in_some_case(header, name)
+}
+
+#[inline(never)]
+fn is_name_in_some_case(header: &[u8], name: &[u8]) -> bool {
+    header.eq_ignore_ascii_case(name)
 }
 
 /// The lengths of a pair's name and value.

@@ -80,6 +80,13 @@ pub struct Changed<T> {
     pub conflicts: u32,
 }
 
+/// A value that was read and that nothing was made of, and the races lost before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchanged {
+    read: Versioned,
+    conflicts: u32,
+}
+
 /// Reads the value of `key`, lets `transition` make the new one of it, and writes that; after a lost race all of it again.
 /// A transition that returns no value changes nothing.
 ///
@@ -88,22 +95,67 @@ pub struct Changed<T> {
 pub fn change<T>(
     data: &impl SharedData,
     key: &[u8],
+    transition: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
+) -> Result<Changed<T>, StoreError> {
+    let first = Unchanged { read: data.get(key).map_err(StoreError::Host)?, conflicts: 0 };
+    change_from(data, key, first, transition)
+}
+
+/// The same with what was read already.
+///
+/// # Errors
+/// See [`StoreError`]. Nothing has been written then.
+pub fn change_from<T>(
+    data: &impl SharedData,
+    key: &[u8],
+    first: Unchanged,
     mut transition: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
 ) -> Result<Changed<T>, StoreError> {
-    for conflicts in 0..ATTEMPTS {
-        // The version is always that of a read in the same round. A create must not be tried on an older one's word: on a
-        // key that exists it would be taken for a write with that version.
-        let read = data.get(key).map_err(StoreError::Host)?;
+    let Unchanged { mut read, mut conflicts } = first;
+    loop {
         let (value, answer) = transition(&read.value);
         let Some(value) = value else {
             return Ok(Changed { answer, conflicts });
         };
         match data.set(key, &value, read.version).map_err(StoreError::Host)? {
             Written::Stored => return Ok(Changed { answer, conflicts }),
-            Written::Conflict => {}
+            Written::Conflict => conflicts = conflicts.saturating_add(1),
+        }
+        if conflicts >= ATTEMPTS {
+            return Err(StoreError::Contended);
+        }
+        // The version is always that of the read before. A create must not be tried on an older one's word: on a key that exists it would be
+        // taken for a write with that version.
+        read = data.get(key).map_err(StoreError::Host)?;
+    }
+}
+
+/// The same as [`change`] for a `transition` that writes the new value into `buffer`, so that nothing has to be allocated for it. If it answers
+/// nothing, nothing is changed, and what was read is there for [`change_from`].
+///
+/// # Errors
+/// See [`StoreError`]. Nothing has been written then.
+#[inline(always)]
+pub fn rewrite<T>(
+    data: &impl SharedData,
+    key: &[u8],
+    buffer: &mut Vec<u8>,
+    mut transition: impl FnMut(&[u8], &mut Vec<u8>) -> Option<T>,
+) -> Result<Result<Changed<T>, Unchanged>, StoreError> {
+    let mut conflicts = 0_u32;
+    loop {
+        let read = data.get(key).map_err(StoreError::Host)?;
+        let Some(answer) = transition(&read.value, buffer) else {
+            return Ok(Err(Unchanged { read, conflicts }));
+        };
+        if data.set(key, buffer, read.version).map_err(StoreError::Host)? == Written::Stored {
+            return Ok(Ok(Changed { answer, conflicts }));
+        }
+        conflicts = conflicts.saturating_add(1);
+        if conflicts >= ATTEMPTS {
+            return Err(StoreError::Contended);
         }
     }
-    Err(StoreError::Contended)
 }
 
 /// Shared data of one thread, for tests and tools outside a proxy.

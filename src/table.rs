@@ -126,8 +126,9 @@ pub fn decide(
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
+    let mut bytes = Vec::new();
     if let Some(known) = set.known(charge.hash)
-        && let Some((bytes, tightest)) = limiter::pass(known.record, charge.limits, &charge.cost, now)
+        && let Some(tightest) = limiter::pass(known.record, &mut bytes, charge.limits, &charge.cost, now, true)
     {
         let outcome = Outcome::allowed(tightest, &charge.cost, now);
         let result = TableOutcome { outcome, newcomer: false, churn: Churn::default(), malformed };

@@ -196,7 +196,9 @@ impl Stream {
         let Verdict { action, note } = gate.decide(&Proxy, waiting);
         #[cfg(feature = "crash")]
         super::crash_if_asked();
-        super::leave(note);
+        if let Some(note) = note {
+            super::leave(note);
+        }
         match action {
             Decided::Pass(mut passed) => {
                 if let Some(bill) = passed.bill.as_mut().filter(|_| whole) {

@@ -26,34 +26,43 @@ pub(super) struct Contexts<R, S> {
     look_in: u32,
 }
 
-impl<R, S> Default for Contexts<R, S> {
-    fn default() -> Self {
+impl<R, S> Contexts<R, S> {
+    /// None yet.
+    pub(super) const fn new() -> Self {
         Self { roots: Vec::new(), created: Vec::new(), streams: Vec::new(), look_at: SOME, look_in: OFTEN }
     }
-}
 
-impl<R, S> Contexts<R, S> {
     /// A configuration comes.
     pub(super) fn add_root(&mut self, id: u32, root: R) {
         self.roots.push((id, Rc::new(root)));
     }
 
-    /// The configuration of that context.
+    /// The configuration of that context. Nearly always the last.
+    #[inline]
     pub(super) fn root(&self, id: u32) -> Option<Rc<R>> {
+        match self.roots.last() {
+            Some((last, root)) if *last == id => Some(root.clone()),
+            _ => self.root_before(id),
+        }
+    }
+
+    #[inline(never)]
+    fn root_before(&self, id: u32) -> Option<Rc<R>> {
         self.roots.iter().find(|(known, _)| *known == id).map(|(_, root)| root.clone())
     }
 
-    /// A stream comes, under a configuration. Returned are configurations that are over.
-    pub(super) fn create(&mut self, id: u32, root: u32, lives: impl Fn(u32) -> bool) -> Vec<Rc<R>> {
-        if self.created.len() >= SOME {
-            self.created.retain(|(id, _)| lives(*id));
-        }
+    /// A stream comes, under a configuration; whether it is time to [look](Self::over) for what is over.
+    #[inline]
+    pub(super) fn create(&mut self, id: u32, root: u32) -> bool {
         self.created.push((id, root));
         self.look_in = self.look_in.saturating_sub(1);
-        if self.look_in > 0 || self.roots.len() < 2 {
-            return Vec::new();
-        }
+        self.look_in == 0 || self.created.len() >= SOME
+    }
+
+    /// Forgets streams that are over, and takes out such configurations.
+    pub(super) fn over(&mut self, lives: impl Fn(u32) -> bool) -> Vec<Rc<R>> {
         self.look_in = OFTEN;
+        self.created.retain(|(id, _)| lives(*id));
         self.roots_over(lives)
     }
 
@@ -66,11 +75,20 @@ impl<R, S> Contexts<R, S> {
         self.roots.extract_if(.., |(id, _)| !lives(*id)).map(|(_, root)| root).collect()
     }
 
-    /// The head of a stream comes: its configuration. Once for each stream.
+    /// The head of a stream comes: its configuration. Once for each stream, nearly always of the one that came last.
+    #[inline]
     pub(super) fn begin(&mut self, id: u32) -> Option<Rc<R>> {
-        let at = self.created.iter().rposition(|(known, _)| *known == id)?;
-        let (_, root) = self.created.swap_remove(at);
+        let (_, root) = match self.created.pop_if(|(last, _)| *last == id) {
+            Some(created) => created,
+            None => self.created_before(id)?,
+        };
         self.root(root)
+    }
+
+    #[inline(never)]
+    fn created_before(&mut self, id: u32) -> Option<(u32, u32)> {
+        let at = self.created.iter().position(|(known, _)| *known == id)?;
+        Some(self.created.swap_remove(at))
     }
 
     /// Keeps what a stream leaves behind.
@@ -98,7 +116,7 @@ mod tests {
     const ALL: fn(u32) -> bool = |_| true;
 
     fn with_roots(ids: &[u32]) -> Contexts<u32, u32> {
-        let mut contexts = Contexts::default();
+        let mut contexts = Contexts::new();
         ids.iter().for_each(|id| contexts.add_root(*id, *id));
         contexts
     }
@@ -107,7 +125,7 @@ mod tests {
     fn streams_have_the_configuration_that_they_were_created_under() {
         let mut contexts = with_roots(&[1, 5]);
         for (id, root) in [(6, 5), (7, 1), (8, 5)] {
-            contexts.create(id, root, ALL);
+            assert!(!contexts.create(id, root));
         }
         assert_eq!(
             [7, 8, 6, 7, 9].map(|id| contexts.begin(id).map(|root| *root)),
@@ -134,7 +152,9 @@ mod tests {
         let lives = |id: u32| id.is_multiple_of(10);
         let mut most_over = 0;
         for id in 2..100_000 {
-            contexts.create(id, 1, lives);
+            if contexts.create(id, 1) {
+                contexts.over(lives);
+            }
             contexts.put(id, Box::new(id), lives);
             let under_way = contexts.streams.iter().filter(|(id, _)| lives(*id)).count();
             most_over = most_over.max((contexts.streams.len() - under_way).saturating_sub(under_way));
@@ -148,8 +168,10 @@ mod tests {
     fn a_configuration_that_is_over_goes_and_the_only_one_never_does() {
         let mut contexts = with_roots(&[1, 2]);
         let lives = |id: u32| id != 1;
-        let gone: Vec<_> = (3..3 + OFTEN).flat_map(|id| contexts.create(id, 2, lives)).map(|root| *root).collect();
-        assert_eq!(gone, [1]);
+        let looks: Vec<bool> =
+            (3..3 + OFTEN).map(|id| contexts.create(id, 2) && contexts.begin(id).is_some()).collect();
+        assert_eq!(looks.iter().position(|look| *look), Some(SOME - 1), "none of these has a head");
+        assert_eq!(contexts.over(lives).iter().map(|root| **root).collect::<Vec<_>>(), [1]);
         assert!(contexts.root(1).is_none() && contexts.root(2).is_some());
         assert!(contexts.roots_over(|_| false).is_empty());
         assert!(contexts.root(2).is_some());

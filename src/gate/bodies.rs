@@ -17,10 +17,13 @@ use std::rc::Rc;
 
 impl Gate {
     /// The body of this request decides.
-    pub(super) fn wait(&self, request: &Request<'_, impl Host>) -> Result<Verdict, StoreError> {
-        let headers = request.headers().map_err(StoreError::Host)?.clone();
+    pub(super) fn wait(&self, request: &Request<'_, impl Host>) -> Verdict {
+        let headers = match request.headers() {
+            Ok(headers) => headers.clone(),
+            Err(error) => return self.undecided(request, StoreError::Host(error)),
+        };
         let waiting = Waiting::new(headers, self.config.llm.max_body.into());
-        Ok(Verdict { action: Action::Wait(Box::new(waiting)), note: None })
+        Verdict { action: Action::Wait(Box::new(waiting)), note: None }
     }
 
     /// The model, where the head names it: what an earlier filter says before what the path does.
