@@ -6,7 +6,7 @@ there is, and the proxy enters the module once per exported callback and request
 themselves stay: without an export nothing calls them, and wasm-opt drops them.
 
 Functions with TEXT in their (mangled) names are never called, but something may still point to them: they become traps, so that wasm-opt drops
-what only they call. Names go without --names.
+what only they call. Names go without --names, and what else is there for tools only always does.
 
 (WebAssembly core specification, 5.4: instructions; 5.5: a section is its id, its size and its content; 5.5.3: a custom section starts with its
 name; 5.5.5: imports; 5.5.10: exports are name, kind, index; 5.5.13: code; 7.4.1: the name section.)
@@ -129,7 +129,7 @@ def main(path, *arguments):
         sys.exit(f"error: {path} names no function of those that are never called")
     out = [module[:8]]
     for kind, content in sections:
-        if is_names(kind, content) and not keep_names:
+        if kind == CUSTOM and not (keep_names and is_names(kind, content)):
             continue
         if kind == EXPORTS:
             content = only(content, wanted)

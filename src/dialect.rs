@@ -17,7 +17,7 @@ mod writer;
 use crate::fields::Fields;
 use crate::headers::Provider;
 use crate::refusal::Facts;
-use crate::request::{Headers, percent_decode};
+use crate::request::{Headers, Lines, percent_decode};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -33,6 +33,8 @@ pub struct Dialect {
     pub body: fn(&Facts<'_>, &Asked<'_>) -> Vec<u8>,
     /// Adds header fields of its own on a refusal.
     pub fields: fn(&Facts<'_>, &Asked<'_>, &mut Fields),
+    /// Whether it says nothing of a single request: then what it is once told is the same as long as its facts are.
+    pub alike: bool,
     /// The header fields in which it says what is left, if it does.
     pub left: Option<Provider>,
 }
@@ -117,7 +119,7 @@ impl<'h> Asked<'h> {
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
         let lengths = headers.name_lengths().fold(0, |lengths, length| lengths | of_length(length));
-        let target = headers.values(":path").next().unwrap_or_default();
+        let target = headers.first(":path").unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let written = parts.next().unwrap_or_default();
         let query = parts.next().unwrap_or_default();
@@ -140,10 +142,12 @@ impl<'h> Asked<'h> {
     /// The first value of a header.
     #[must_use]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        if self.lengths & of_length(name.len()) == 0 {
-            return None;
-        }
-        self.headers.values(name).next()
+        if self.lengths & of_length(name.len()) == 0 { None } else { self.headers.first(name) }
+    }
+
+    /// What there is of a header.
+    fn lines(&self, name: &str) -> Lines<'_> {
+        if self.lengths & of_length(name.len()) == 0 { Lines::None } else { self.headers.lines(name) }
     }
 
     /// The proxy's id of the request, if it can be repeated: clients may have had a hand in it.

@@ -9,6 +9,7 @@ use crate::cost::Cost;
 use crate::counter::Wait;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
+use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
 use crate::key::Found;
@@ -17,8 +18,8 @@ use crate::limiter::{self, Outcome};
 use crate::memo::Memo;
 use crate::metrics::{Metric, Metrics, NONE, Outcome as Counted, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
-use crate::refusal::{Exceeded, Refusal};
-use crate::reply::{Form, Reply};
+use crate::refusal::{Exceeded, Pause, Refusal};
+use crate::reply::{Form, Last, Reply, Saying};
 use crate::request::{Head, Request};
 use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
@@ -59,7 +60,7 @@ pub enum Action {
     /// It goes on to the upstream.
     Pass(Passed),
     /// It is answered at once.
-    Refuse(Box<Reply>),
+    Refuse(Rc<Reply>),
     /// Its body decides: see [`Gate::decide`].
     Wait(Box<Waiting>),
 }
@@ -348,6 +349,9 @@ impl Gate {
         }
         match self.ledger.charge(host, account, &cost, now) {
             Ok(Charged::Passed(tightest, _)) => self.pass(request, caller, account, tightest, now),
+            Ok(Charged::DeniedAgain(standing, wait)) => {
+                self.deny_again(request, caller, account, (standing, wait), now)
+            }
             Ok(Charged::Decided(outcome)) => {
                 let verdict = self.conclude(request, caller, account, &outcome, None, (cost, now));
                 if !metered {
@@ -477,24 +481,59 @@ impl Gate {
             Decision::Denied { standing, wait } => {
                 let cost = terms.limits.get(standing.limit).map_or(0, |limit| limit.demand(&cost).needed);
                 let told = (&**terms, standing, &*charged.others);
-                Action::Refuse(self.deny(request, caller, told, (cost, wait), now))
+                let asked = Self::asked(request);
+                Action::Refuse(self.deny(self.form(&asked), caller, told, (cost, wait), now))
             }
         };
         Verdict { action, note }
+    }
+
+    /// A caller is denied by the same limit again: it is counted, and told what it was told.
+    #[inline(never)]
+    fn deny_again(
+        &self,
+        request: &Request<'_, impl Host>,
+        caller: &Caller<'_>,
+        account: &Account,
+        (standing, wait): (Standing, u64),
+        now: Timestamp,
+    ) -> Verdict {
+        let (host, terms) = (request.host(), &account.terms);
+        host.count(terms.refused.get(standing.limit).copied().flatten());
+        if self.config.consumer_metrics
+            && let Caller::Listed { index, .. } = caller
+        {
+            self.count_consumer(host, *index, Counted::Denied);
+        }
+        let asked = Self::asked(request);
+        let form = self.form(&asked);
+        let pause = Pause::of(wait);
+        let milliseconds = Digits::of(pause.milliseconds());
+        let saying = Saying::of(&self.config.denial, form, &standing, pause, &milliseconds);
+        let key = if let Caller::Listed { key, .. } = caller { *key } else { None };
+        if let (Some(saying), Some(last)) = (&saying, &mut *account.said.borrow_mut())
+            && let Some((reply, note)) = last.again(saying, key, &milliseconds)
+        {
+            return Verdict { action: Action::Refuse(reply), note: Some(note) };
+        }
+        let note = note(caller, terms, Some(standing.limit), Counted::Denied);
+        let reply = self.deny(form, caller, (terms, standing, &[]), (1, Wait::For(wait)), now);
+        account.said.replace(saying.map(|saying| {
+            Box::new(Last { saying, reply: reply.clone(), note: note.clone(), key: key.map(Into::into) })
+        }));
+        Verdict { action: Action::Refuse(reply), note: Some(note) }
     }
 
     /// Not inlined: what passes would pay for its room on the stack.
     #[inline(never)]
     fn deny(
         &self,
-        request: &Request<'_, impl Host>,
+        form: Form<'_>,
         caller: &Caller<'_>,
         (terms, standing, others): (&Terms, Standing, &[Standing]),
         (cost, wait): (u64, Wait),
         now: Timestamp,
-    ) -> Box<Reply> {
-        let asked = Self::asked(request);
-        let form = self.form(&asked);
+    ) -> Rc<Reply> {
         let denial = &self.config.denial;
         let told = if Exceeded::concerns_caller(denial) { caller.told(self.namespace()) } else { String::new() };
         let exceeded = Exceeded { denial, terms, standing, others, cost, wait, caller: &told };

@@ -36,8 +36,8 @@ const CREATE: u32 = u32::MAX;
 impl Proxy {
     /// Sends a reply instead of letting the request pass.
     pub(crate) fn reply(self, reply: &Reply) -> Result<(), HostError> {
-        let headers = Headers::encode_all(reply.headers.iter());
-        raw::send_local_response(reply.status.into(), &reply.details, &reply.body, &headers, reply.grpc_status)
+        let (details, headers) = (&reply.details, reply.headers.as_bytes());
+        raw::send_local_response(reply.status.into(), details, &reply.body, headers, reply.grpc_status)
     }
 
     /// Sets a header of the response that is passing, in place of any of its name.

@@ -4,14 +4,16 @@ use crate::caller::Caller;
 use crate::config::Config;
 use crate::consumer::Consumer;
 use crate::cost::{Cost, Thousandths};
-use crate::counter::Rule;
+use crate::counter::{Rule, Wait};
 use crate::decision::{Decision, Standing};
+use crate::exhausted::Exhausted;
 use crate::lease::{Found, Lease, Leases};
 use crate::limiter::{self, Outcome};
 use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
+use crate::reply::Last;
 use crate::reservation::Reservation;
 use crate::rule::Charging;
 use crate::store::{self, Changed, HostError, SharedData, StoreError, Unchanged};
@@ -19,7 +21,7 @@ use crate::table::{self, Charge, Churn};
 use crate::terms::{Base, Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -60,8 +62,10 @@ pub struct Account {
     place: Place,
     /// What is counted of its responses.
     tokens: Option<Rc<TokenMeters>>,
-    /// Whether it was denied last: then it is likely to be again.
-    denied: Cell<bool>,
+    /// Whether it has used up a limit: then it is likely to be denied again.
+    exhausted: RefCell<Option<Box<Exhausted>>>,
+    /// What it was told then.
+    pub said: RefCell<Option<Box<Last>>>,
 }
 
 /// Where a record is.
@@ -84,6 +88,8 @@ pub enum Charged {
     /// Every limit was charged, in the window that holds this time, and none counts tokens; how the tightest stands, where that is
     /// [told](Config::headers). What nearly every request comes to, and little to pass on.
     Passed(Option<Standing>, Timestamp),
+    /// The same limit denies it as the last one; nanoseconds to wait.
+    DeniedAgain(Standing, u64),
     /// Whatever else.
     Decided(Box<Outcome>),
 }
@@ -104,6 +110,28 @@ pub enum Mode {
     Charge,
     /// It only tells what it would be.
     Look,
+}
+
+// === impl Account ===
+
+impl Account {
+    fn new(terms: Rc<Terms>, place: Place, tokens: Option<Rc<TokenMeters>>) -> Self {
+        Self { terms, place, tokens, exhausted: RefCell::default(), said: RefCell::default() }
+    }
+}
+
+// === impl Charged ===
+
+impl Charged {
+    /// All there is to say of it.
+    #[must_use]
+    pub fn into_outcome(self, cost: &Cost, now: Timestamp) -> Outcome {
+        match self {
+            Self::Passed(tightest, charged_at) => Outcome::allowed(tightest, cost, charged_at),
+            Self::DeniedAgain(standing, wait) => Outcome::denied(standing, Wait::For(wait), cost, now),
+            Self::Decided(outcome) => *outcome,
+        }
+    }
 }
 
 // === impl Ledger ===
@@ -169,8 +197,7 @@ impl Ledger {
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        let account =
-                            Account { terms, place: place(hash, plan), tokens: None, denied: Cell::default() };
+                        let account = Account::new(terms, place(hash, plan), None);
                         (!account.terms.limits.is_empty()).then(|| Rc::new(account))
                     }
                     None => None,
@@ -195,7 +222,7 @@ impl Ledger {
     fn account(&self, base: Base, place: Place, charging: &Charging) -> Option<Rc<Account>> {
         let terms = self.book.terms(base, charging)?;
         let tokens = self.book.tokens(&terms, charging);
-        Some(Rc::new(Account { terms, place, tokens, denied: Cell::default() }))
+        Some(Rc::new(Account::new(terms, place, tokens)))
     }
 
     /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
@@ -206,7 +233,7 @@ impl Ledger {
         }
     }
 
-    /// Decides one record, and charges it if the mode is such.
+    /// Decides one record, whatever it was decided last or charged ahead, and charges it if the mode is such.
     ///
     /// # Errors
     /// When the shared data fails; nothing has been charged then.
@@ -218,15 +245,8 @@ impl Ledger {
         now: Timestamp,
         mode: Mode,
     ) -> Result<Outcome, StoreError> {
-        let charged = match mode {
-            Mode::Charge => self.charge(host, account, cost, now)?,
-            Mode::Look if account.terms.limits.is_empty() => Charged::Passed(None, now),
-            Mode::Look => self.change_record(host, account, cost, (now, mode), 1, None)?,
-        };
-        Ok(match charged {
-            Charged::Passed(tightest, charged_at) => Outcome::allowed(tightest, cost, charged_at),
-            Charged::Decided(outcome) => *outcome,
-        })
+        let decided = self.change_record(host, account, cost, (now, mode), 1, None)?;
+        Ok(decided.into_outcome(cost, now))
     }
 
     /// Decides one record, and charges it.
@@ -241,7 +261,7 @@ impl Ledger {
         cost: &Cost,
         now: Timestamp,
     ) -> Result<Charged, StoreError> {
-        let Account { terms, place, denied, .. } = account;
+        let Account { terms, place, .. } = account;
         let (mut asked, mut first) = (1, None);
         if let Place::Own(consumer, key) = place
             && !terms.limits.is_empty()
@@ -252,7 +272,12 @@ impl Ledger {
                     Found::Nothing(size, over) => asked = self.ask(host, *consumer, size, over, now),
                 }
             }
-            if asked == 1 && !denied.get() {
+            if account.exhausted.borrow().is_some() {
+                match self.deny_again(host, account, key, cost, now)? {
+                    Ok((standing, wait)) => return Ok(Charged::DeniedAgain(standing, wait)),
+                    Err(read) => first = Some(read),
+                }
+            } else if asked == 1 {
                 let mut record = self.record.borrow_mut();
                 let passed = store::rewrite(host, key, &mut record, |stored, record| {
                     limiter::pass(stored, record, &terms.limits, cost, now, self.tells)
@@ -268,6 +293,22 @@ impl Ledger {
             }
         }
         self.change_record(host, account, cost, (now, Mode::Charge), asked, first)
+    }
+
+    /// Denies a request as the last one was, or tells what was read.
+    #[inline(never)]
+    fn deny_again(
+        &self,
+        data: &impl SharedData,
+        account: &Account,
+        key: &[u8],
+        cost: &Cost,
+        now: Timestamp,
+    ) -> Result<Result<(Standing, u64), Unchanged>, StoreError> {
+        let read = store::read(data, key)?;
+        let exhausted = account.exhausted.borrow();
+        let denial = exhausted.as_ref().and_then(|exhausted| exhausted.denies(read.value(), cost, now));
+        Ok(denial.ok_or(read))
     }
 
     /// For how many requests to charge, where a lease is worth `size` of them; gives back one that is over.
@@ -357,7 +398,8 @@ impl Ledger {
                 outcome = limiter::decide(&record, limits, &all, now);
             }
         }
-        account.denied.set(matches!(outcome.decision, Decision::Denied { .. }));
+        let exhausted = Exhausted::by(&outcome, stored, limits, cost, now);
+        account.exhausted.replace(exhausted.map(Box::new));
         Box::new(Decided { outcome, malformed, size })
     }
 

@@ -54,6 +54,7 @@ pub mod counter;
 pub mod decision;
 pub mod dialect;
 pub mod digits;
+pub mod exhausted;
 pub mod fields;
 pub mod filter;
 pub mod gate;

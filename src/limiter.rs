@@ -40,6 +40,12 @@ impl Outcome {
         }
     }
 
+    /// Of a request that a limit denies as it denied the one before.
+    #[must_use]
+    pub fn denied(standing: Standing, wait: Wait, cost: &Cost, now: Timestamp) -> Self {
+        Self { decision: Decision::Denied { standing, wait }, ..Self::allowed(None, cost, now) }
+    }
+
     /// Whether every limit was charged.
     #[must_use]
     pub fn charged_all(&self) -> bool {
@@ -134,7 +140,7 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
 /// requests in windows that have begun, and all admit it. Writes the record to store into `record`, and tells how the tightest limit stands then if
 /// that is `told`. `None` says nothing.
-#[inline(always)]
+#[inline(never)]
 pub fn pass(
     stored: &[u8],
     record: &mut Vec<u8>,

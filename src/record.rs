@@ -266,7 +266,7 @@ impl<'a> Record<'a> {
 /// Writes a stored record anew over a copy of it in `bytes`: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
 /// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written; of nothing, and
 /// of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of it.
-#[inline]
+#[inline(always)]
 pub fn rewrite(
     stored: &[u8],
     bytes: &mut Vec<u8>,

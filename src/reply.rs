@@ -1,10 +1,15 @@
 //! Replies: what a refused request is told, with everything that is the same in every [dialect](crate::dialect).
 
-use crate::config::Config;
+use crate::config::{Config, Denial};
+use crate::decision::Standing;
 use crate::dialect::{Asked, Dialect};
+use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
-use crate::refusal::{Details, Exceeded, Facts, Refusal};
+use crate::refusal::{Details, Exceeded, Facts, Pause, Refusal};
+use crate::request::Headers;
+use crate::window::seconds_up;
+use std::rc::Rc;
 
 /// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
 pub const LONGEST_RETRY: u64 = 60;
@@ -19,7 +24,7 @@ pub struct Reply {
     /// Response code details for access logs, without white space.
     pub details: Details,
     /// Beside what the proxy adds.
-    pub headers: Fields,
+    pub headers: Headers,
     /// As the dialect wants it.
     pub body: Vec<u8>,
 }
@@ -33,6 +38,35 @@ pub struct Form<'a> {
     pub asked: &'a Asked<'a>,
 }
 
+/// The field that says the wait to the millisecond.
+const MILLISECONDS: &str = "retry-after-ms";
+
+/// What a denial says, but for the milliseconds of its wait: all others of the same caller that say so are the same reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saying {
+    dialect: &'static Dialect,
+    limit: usize,
+    /// Seconds to wait.
+    wait: u64,
+    /// Digits of the same in milliseconds.
+    digits: usize,
+    /// Seconds until the limit is full again.
+    reset: u64,
+}
+
+/// What a caller was told last.
+#[derive(Debug)]
+pub struct Last {
+    /// What it says.
+    pub saying: Saying,
+    /// As it was sent.
+    pub reply: Rc<Reply>,
+    /// What access logs could say of it, and the name of the key that was used, which is in there.
+    pub note: String,
+    /// See there.
+    pub key: Option<Box<str>>,
+}
+
 /// How many header fields a reply has, and how long their values are together, if it is a long one.
 const ROOM: (usize, usize) = (20, 384);
 
@@ -42,14 +76,14 @@ impl Reply {
     /// The denial of a request that exceeds a limit, with every family of header fields that `style` has; `None` when the limit that stands so is
     /// none of the terms'.
     #[must_use]
-    pub fn denial(exceeded: &Exceeded<'_>, form: Form<'_>, style: &Style) -> Option<Box<Self>> {
+    pub fn denial(exceeded: &Exceeded<'_>, form: Form<'_>, style: &Style) -> Option<Rc<Self>> {
         let facts = exceeded.facts()?;
         let wait = facts.denied.as_ref().and_then(|denied| denied.wait);
         let mut fields = first_fields(form);
         let first = fields.len();
         if let Some(wait) = wait {
             fields.push_number("retry-after", wait.seconds());
-            fields.push_number("retry-after-ms", wait.milliseconds());
+            fields.push_number(MILLISECONDS, wait.milliseconds());
         }
         let mut told = Groups::in_reply(fields);
         exceeded.terms.tell(style, &exceeded.standing, exceeded.others, &mut told);
@@ -63,29 +97,64 @@ impl Reply {
             let names: Vec<&str> = fields.names().skip(first).collect();
             fields.push("access-control-expose-headers", &names.join(", "));
         }
-        Some(Self::new(&facts, form, fields))
+        Some(Self::new(&facts, form, &fields))
     }
 
     /// The refusal of a request that no limit denies.
     #[must_use]
-    pub fn refusal(refusal: Refusal, config: &Config, form: Form<'_>) -> Box<Self> {
+    pub fn refusal(refusal: Refusal, config: &Config, form: Form<'_>) -> Rc<Self> {
         let facts = refusal.facts(config);
         let mut fields = first_fields(form);
         if let Some(challenge) = refusal.challenge(config) {
             fields.push("www-authenticate", challenge);
         }
         (form.dialect.fields)(&facts, form.asked, &mut fields);
-        Self::new(&facts, form, fields)
+        Self::new(&facts, form, &fields)
     }
 
-    fn new(facts: &Facts<'_>, form: Form<'_>, headers: Fields) -> Box<Self> {
-        Box::new(Self {
+    fn new(facts: &Facts<'_>, form: Form<'_>, fields: &Fields) -> Rc<Self> {
+        Rc::new(Self {
             status: facts.status,
             grpc_status: facts.grpc_status(),
             details: facts.details.clone(),
-            headers,
+            headers: Headers::decode(Headers::encode_all(fields.iter())).unwrap_or_default(),
             body: (form.dialect.body)(facts, form.asked),
         })
+    }
+}
+
+// === impl Saying ===
+
+impl Saying {
+    /// Of the denial of a request that costs 1 unit, by a limit that has none left; `None` where no two denials are the same.
+    #[must_use]
+    pub fn of(
+        denial: &Denial,
+        form: Form<'_>,
+        standing: &Standing,
+        wait: Pause,
+        milliseconds: &Digits,
+    ) -> Option<Self> {
+        let alike = form.dialect.alike && denial.retry_jitter == 0 && form.asked.header("origin").is_none();
+        let Standing { limit, reset, .. } = *standing;
+        let (wait, digits) = (wait.seconds(), milliseconds.as_bytes().len());
+        alike.then(|| Self { dialect: form.dialect, limit, wait, digits, reset: seconds_up(reset) })
+    }
+}
+
+// === impl Last ===
+
+impl Last {
+    /// The same reply with another wait in milliseconds, and the same note, if both are to say the same.
+    #[must_use]
+    pub fn again(&mut self, saying: &Saying, key: Option<&str>, milliseconds: &Digits) -> Option<(Rc<Reply>, String)> {
+        if self.saying != *saying || self.key.as_deref() != key {
+            return None;
+        }
+        // While nobody else has it.
+        let reply = Rc::get_mut(&mut self.reply)?;
+        let replaced = reply.headers.replace(MILLISECONDS, milliseconds.as_bytes());
+        replaced.then(|| (self.reply.clone(), self.note.clone()))
     }
 }
 

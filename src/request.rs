@@ -85,7 +85,7 @@ impl<'h, H: Head> Request<'h, H> {
 
 /// All headers of a request in the order they came, looked at in the host's own serialization: `u32` count, per pair `u32` length of name
 /// and of value, then per pair the name, a NUL, the value, a NUL; little-endian.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers {
     bytes: Vec<u8>,
     /// Where names and values begin, behind all lengths. 0: there are none.
@@ -158,11 +158,63 @@ impl Headers {
         self.parts().0.iter().map(|pair| lengths_of(pair).0)
     }
 
+    /// Names and values.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let (lengths, texts) = self.parts();
+        let mut text = 0;
+        lengths.iter().filter_map(move |pair| {
+            let Line { name, name_length, value_length } = Line::at(&mut text, pair);
+            let value = name.wrapping_add(name_length).wrapping_add(1);
+            let name = texts.get(name..name.wrapping_add(name_length))?;
+            Some((name, texts.get(value..value.wrapping_add(value_length))?))
+        })
+    }
+
+    /// The host's serialization.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Puts a value of the same length in place of a header's first; whether there is such a one.
+    #[must_use]
+    pub fn replace(&mut self, name: &str, value: &[u8]) -> bool {
+        let (mut text, start) = (self.texts, self.texts);
+        let Some((lengths, _)) = self.bytes.split_at_checked(start) else {
+            return false;
+        };
+        let (lengths, _) = lengths.get(4..).unwrap_or_default().as_chunks();
+        let found = lengths.iter().find_map(|pair| {
+            let line = Line::at(&mut text, pair);
+            line.value(name, &self.bytes).filter(|old| old.len() == value.len())?;
+            Some(line.name.wrapping_add(name.len()).wrapping_add(1))
+        });
+        let place = found.and_then(|start| self.bytes.get_mut(start..start.wrapping_add(value.len())));
+        place.map(|place| place.copy_from_slice(value)).is_some()
+    }
+
     /// The values of a header; `name` is lower-case, as the host gives names.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let (lengths, texts) = self.parts();
         let (mut lengths, mut text) = (lengths.iter(), 0);
         iter::from_fn(move || lengths.by_ref().find_map(|pair| Line::at(&mut text, pair).value(name, texts)))
+    }
+
+    /// The first value of a header.
+    #[must_use]
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        match self.lines(name) {
+            Lines::None => None,
+            Lines::One(value) => Some(value),
+            Lines::Several => self.first_of_several(name),
+        }
+    }
+
+    #[inline(never)]
+    fn first_of_several(&self, name: &str) -> Option<&[u8]> {
+        let (lengths, texts) = self.parts();
+        let mut text = 0;
+        lengths.iter().find_map(|pair| Line::at(&mut text, pair).value(name, texts))
     }
 
     /// The value of a header that should be there once.

@@ -87,6 +87,14 @@ pub struct Unchanged {
     conflicts: u32,
 }
 
+impl Unchanged {
+    /// The value; empty where the key does not exist.
+    #[must_use]
+    pub fn value(&self) -> &[u8] {
+        &self.read.value
+    }
+}
+
 /// Reads the value of `key`, lets `transition` make the new one of it, and writes that; after a lost race all of it again.
 /// A transition that returns no value changes nothing.
 ///
@@ -97,8 +105,15 @@ pub fn change<T>(
     key: &[u8],
     transition: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
 ) -> Result<Changed<T>, StoreError> {
-    let first = Unchanged { read: data.get(key).map_err(StoreError::Host)?, conflicts: 0 };
-    change_from(data, key, first, transition)
+    change_from(data, key, read(data, key)?, transition)
+}
+
+/// Reads the value of `key`.
+///
+/// # Errors
+/// When the host refuses.
+pub fn read(data: &impl SharedData, key: &[u8]) -> Result<Unchanged, StoreError> {
+    Ok(Unchanged { read: data.get(key).map_err(StoreError::Host)?, conflicts: 0 })
 }
 
 /// The same with what was read already.

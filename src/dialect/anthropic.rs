@@ -13,6 +13,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body,
     fields,
+    alike: false,
     left: Some(|left, fields| Some(left_of(left, fields))),
 };
 

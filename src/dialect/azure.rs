@@ -12,6 +12,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body,
     fields: openai::fields,
+    alike: false,
     left: Some(|left, fields| {
         Some(openai::left_of(left, fields, |reset| Digits::of(seconds_up(left.reset)).append_to(reset)))
     }),

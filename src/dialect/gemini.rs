@@ -5,8 +5,15 @@ use super::{Asked, Dialect, no_fields};
 use crate::digits::Digits;
 use crate::refusal::{Class, Facts, Pause};
 
-pub(super) const DIALECT: Dialect =
-    Dialect { name: "gemini", speaks, content_type: Some("application/json"), body, fields: no_fields, left: None };
+pub(super) const DIALECT: Dialect = Dialect {
+    name: "gemini",
+    speaks,
+    content_type: Some("application/json"),
+    body,
+    fields: no_fields,
+    alike: false,
+    left: None,
+};
 
 const METHODS: [&str; 5] =
     [":generateContent", ":streamGenerateContent", ":countTokens", ":embedContent", ":batchEmbedContents"];

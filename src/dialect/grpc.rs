@@ -17,6 +17,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: None,
     body: |facts, _| facts.message.as_bytes().to_vec(),
     fields,
+    alike: false,
     left: None,
 };
 

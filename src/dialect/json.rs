@@ -10,6 +10,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body,
     fields: no_fields,
+    alike: true,
     left: None,
 };
 

@@ -12,6 +12,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body,
     fields: no_fields,
+    alike: false,
     left: Some(left_of),
 };
 

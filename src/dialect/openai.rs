@@ -16,6 +16,7 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("application/json"),
     body: |facts, _| Writer::object(|body| write_error(facts, body)),
     fields,
+    alike: false,
     left: Some(|left, fields| Some(left_of(left, fields, |reset| write_duration(left.reset, reset)))),
 };
 

@@ -3,30 +3,35 @@
 use super::writer::Writer;
 use super::{Asked, Dialect, no_fields, openai};
 use crate::refusal::{Class, Facts};
+use crate::request::Lines;
 
 pub(super) const DIALECT: Dialect =
-    Dialect { name: "problem", speaks, content_type: Some(KIND), body, fields: no_fields, left: None };
+    Dialect { name: "problem", speaks, content_type: Some(KIND), body, fields: no_fields, alike: true, left: None };
 
 const KIND: &str = "application/problem+json";
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Whether `accept` names it, and not as what is not wanted.
 fn speaks(asked: &Asked<'_>) -> bool {
-    // Most values are too short for that.
-    asked.headers.values("accept").any(|value| value.len() >= KIND.len() && names_it(value))
+    match asked.lines("accept") {
+        Lines::None => false,
+        Lines::One(value) => names_it(value),
+        Lines::Several => asked.headers.values("accept").any(names_it),
+    }
 }
 
-#[inline(never)]
 fn names_it(value: &[u8]) -> bool {
-    value.split(|byte| *byte == b',').any(|range| {
-        let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND.as_bytes()));
-        let refused = |parameter: &[u8]| {
-            let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
-            quality.is_some_and(|quality| quality.starts_with(b"0") && quality.iter().all(|b| b"0.".contains(b)))
-        };
-        problem && !parts.any(refused)
-    })
+    // Most are too short for that.
+    value.len() >= KIND.len()
+        && value.split(|byte| *byte == b',').any(|range| {
+            let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let problem = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND.as_bytes()));
+            let refused = |parameter: &[u8]| {
+                let quality = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q="));
+                quality.is_some_and(|quality| quality.starts_with(b"0") && quality.iter().all(|b| b"0.".contains(b)))
+            };
+            problem && !parts.any(refused)
+        })
 }
 
 fn body(facts: &Facts<'_>, _: &Asked<'_>) -> Vec<u8> {

@@ -8,5 +8,6 @@ pub(super) const DIALECT: Dialect = Dialect {
     content_type: Some("text/plain; charset=utf-8"),
     body: |facts, _| facts.message.as_bytes().to_vec(),
     fields: no_fields,
+    alike: true,
     left: None,
 };

@@ -338,8 +338,12 @@ fn read_from(body: Body, start: usize, size: usize, mut more: impl FnMut(&[u8]) 
                     return true;
                 }
             }
-            other => {
-                log::debug!("a body cannot be read: {other:?}");
+            Ok(_) => {
+                log::debug!("a body cannot be read: there is less than there should be");
+                return false;
+            }
+            Err(error) => {
+                log::debug!("a body cannot be read: {error}");
                 return false;
             }
         }

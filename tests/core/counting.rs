@@ -4,6 +4,7 @@ use crate::strategies::{SECOND, any_limit, any_limits, any_step, any_time, limit
 use allowance::cost::Cost;
 use allowance::counter::Wait;
 use allowance::decision::Decision;
+use allowance::exhausted::Exhausted;
 use allowance::limiter::{self, Outcome};
 use allowance::plan::{Algorithm, Limit};
 use allowance::record::Record;
@@ -136,6 +137,48 @@ proptest! {
                 prop_assert_eq!(passed, decided.clone());
             }
             stored = decided.record.unwrap_or(stored);
+        }
+    }
+
+    /// A denial that lasts is what would be decided at any time, as long as nobody changes the record, and is over when a request passes or the
+    /// next limit denies it.
+    #[test]
+    fn a_denial_that_lasts_is_what_would_be_decided(
+        limits in any_limits(),
+        shadow in prop::collection::vec(prop::bool::weighted(0.2), 4),
+        start in any_time(),
+        requests in prop::collection::vec((any_step(), 1..4u64), 1..60),
+        later in prop::collection::vec(any_step(), 1..8),
+    ) {
+        let mut limits = limits;
+        limits.iter_mut().zip(shadow).for_each(|(limit, shadow)| limit.shadow = shadow);
+        let (mut stored, mut now) = (Vec::new(), start);
+        for (step, cost) in requests {
+            now = now.after(step);
+            let cost = Cost::requests(cost);
+            let decided = limiter::decide(&Record::decode(&stored).unwrap(), &limits, &cost, now);
+            let Some(exhausted) = Exhausted::by(&decided, &stored, &limits, &cost, now) else {
+                let denied = matches!(decided.decision, Decision::Denied { .. });
+                prop_assert!(!denied || cost.requests > 1 || decided.set_back, "{decided:?}");
+                stored = decided.record.unwrap_or(stored);
+                continue;
+            };
+            let Decision::Denied { wait: Wait::For(wait), .. } = decided.decision else { panic!("{decided:?}") };
+            let ends = [0, wait - 1, wait, wait + 1];
+            for step in later.iter().copied().chain(ends) {
+                let then = now.after(step);
+                let decided = limiter::decide(&Record::decode(&stored).unwrap(), &limits, &cost, then);
+                let again = exhausted.denies(&stored, &cost, then);
+                let said = again.map(|(standing, wait)| Decision::Denied { standing, wait: Wait::For(wait) });
+                prop_assert_eq!(said, (step < wait).then_some(decided.decision), "{} later", step);
+            }
+            prop_assert_eq!(exhausted.denies(&stored, &cost, Timestamp(now.0.saturating_sub(1))), None, "the clock was set back");
+            prop_assert_eq!(exhausted.denies(&stored, &Cost::requests(2), now), None, "more may have to wait longer");
+            for at in 0..stored.len() {
+                let mut other = stored.clone();
+                other[at] ^= 1;
+                prop_assert_eq!(exhausted.denies(&other, &cost, now), None, "somebody has changed it");
+            }
         }
     }
 

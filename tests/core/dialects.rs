@@ -75,7 +75,7 @@ impl Api {
         headers.extend(self.headers.iter().chain(more));
         match proxy.decide(gate, &headers) {
             Action::Pass(_) => None,
-            Action::Refuse(reply) => Some(*reply),
+            Action::Refuse(reply) => Some(Reply::clone(&reply)),
             Action::Wait(_) => panic!("it has no body"),
         }
     }
@@ -132,9 +132,14 @@ impl Api {
     }
 }
 
+pub(crate) fn lines(reply: &Reply) -> impl Iterator<Item = (&str, &str)> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    reply.headers.pairs().map(move |(name, value)| (text(name), text(value)))
+}
+
 pub(crate) fn printed(reply: &Reply) -> String {
     let mut text = format!("{} {} {}\n", reply.status, reply.grpc_status, &*reply.details);
-    for (name, value) in reply.headers.iter() {
+    for (name, value) in lines(reply) {
         writeln!(text, "{name}: {value}").unwrap();
     }
     text + "\n" + std::str::from_utf8(&reply.body).unwrap() + "\n"
@@ -162,7 +167,7 @@ fn every_refusal_is_what_its_fixture_says_byte_by_byte() {
 }
 
 fn header<'r>(reply: &'r Reply, name: &str) -> Option<&'r str> {
-    let mut values = reply.headers.iter().filter(|(given, _)| *given == name).map(|(_, value)| value);
+    let mut values = lines(reply).filter(|(given, _)| *given == name).map(|(_, value)| value);
     let value = values.next();
     assert_eq!(values.next(), None, "{name} twice");
     value
@@ -351,9 +356,9 @@ proptest! {
         let proxy = Proxy::new();
         let gate = proxy.gate_of(&configuration);
         for _ in 0..requests {
-            let fields: BTreeMap<&str, String> = match proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "k")]) {
-                Action::Pass(passed) => told(&passed, &[]).into_iter().collect(),
-                Action::Refuse(reply) => reply.headers.iter().map(|(name, value)| (name, value.to_owned())).collect(),
+            let fields: BTreeMap<String, String> = match proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "k")]) {
+                Action::Pass(passed) => told(&passed, &[]).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                Action::Refuse(reply) => lines(&reply).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
                 Action::Wait(_) => panic!("it has no body"),
             };
             if enforced == 0 {
@@ -412,7 +417,7 @@ proptest! {
             let start = if templated { &text } else { &message };
             prop_assert!(error["message"].as_str().unwrap().starts_with(start.as_str()));
         }
-        for (_, value) in reply.headers.iter() {
+        for (_, value) in lines(&reply) {
             prop_assert!(value.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{value}");
         }
     }

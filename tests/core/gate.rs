@@ -2,7 +2,7 @@
 
 use crate::strategies::SECOND;
 use allowance::config::Config;
-use allowance::gate::{Action, Gate};
+use allowance::gate::{Action, Gate, Verdict};
 use allowance::ledger::Clock;
 use allowance::metrics::{Metric, MetricId, Metrics};
 use allowance::request::{Head, Headers};
@@ -71,8 +71,13 @@ impl Proxy {
 
     /// What happens to a request with these headers.
     pub(crate) fn decide(&self, gate: &Gate, headers: &[(&str, &str)]) -> Action {
+        self.admit(gate, headers).action
+    }
+
+    /// The same, and what access logs can say of it.
+    pub(crate) fn admit(&self, gate: &Gate, headers: &[(&str, &str)]) -> Verdict {
         *self.headers.borrow_mut() = headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        gate.admit(self).action
+        gate.admit(self)
     }
 
     /// Status and `retry-after` of a request; 200 where it passes.
@@ -81,7 +86,7 @@ impl Proxy {
         match self.decide(gate, &pairs) {
             Action::Pass(_) => (200, None),
             Action::Refuse(reply) => {
-                let wait = reply.headers.iter().find(|(name, _)| *name == "retry-after");
+                let wait = crate::dialects::lines(&reply).find(|(name, _)| *name == "retry-after");
                 (reply.status, wait.map(|(_, value)| value.parse().unwrap()))
             }
             Action::Wait(_) => panic!("it has no body"),

@@ -45,7 +45,14 @@ impl Worker {
         let (index, consumer) = self.config.consumers.by_name(b"acme").unwrap();
         let caller = Caller::Listed { index, consumer, key: None };
         let (account, _) = self.ledger.accounts(&caller, &Charging::default()).unwrap();
-        self.ledger.decide(host, &account, &Cost::requests(cost), now, mode).unwrap().decision
+        let cost = Cost::requests(cost);
+        let outcome = match mode {
+            Mode::Charge => {
+                self.ledger.charge(host, &account, &cost, now).map(|charged| charged.into_outcome(&cost, now))
+            }
+            Mode::Look => self.ledger.decide(host, &account, &cost, now, mode),
+        };
+        outcome.unwrap().decision
     }
 
     fn asks(&self, host: &Proxy, cost: u64, now: Timestamp) -> bool {

@@ -37,8 +37,9 @@ fn what_was_charged_is_given_back_to_a_listed_consumer_and_to_a_key_in_the_table
     let unlisted = Caller::Unlisted { kind: Kind::Key, hash: 42, plan: 0, guard: None, unknown_plan: false };
     for caller in [listed, unlisted] {
         let (account, _) = ledger.accounts(&caller, &Charging::default()).unwrap();
-        ledger.decide(&host, &account, &Cost::requests(1), now, Mode::Charge).unwrap(); // 1 of 5 used
-        let charged = ledger.decide(&host, &account, &Cost::requests(3), now, Mode::Charge).unwrap(); // 4 of 5 used
+        let charge = |cost| ledger.charge(&host, &account, &cost, now).unwrap().into_outcome(&cost, now);
+        charge(Cost::requests(1)); // 1 of 5 used
+        let charged = charge(Cost::requests(3)); // 4 of 5 used
         assert_eq!(remaining(&account), 1, "{caller}");
         ledger.refund(&host, &account, &charged.reservation, now).unwrap(); // 1 of 5 used
         assert_eq!(remaining(&account), 4, "{caller}");

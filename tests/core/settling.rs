@@ -7,6 +7,7 @@ use allowance::config::Config;
 use allowance::cost::{Cost, Thousandths};
 use allowance::decision::Decision;
 use allowance::ledger::{Account, Clock, Ledger, Mode};
+use allowance::limiter::Outcome;
 use allowance::metrics::Registry;
 use allowance::namespace::{Kind, Namespace};
 use allowance::reservation::Reservation;
@@ -77,8 +78,12 @@ impl World {
         self.host.now().unwrap()
     }
 
+    pub(crate) fn decide(&self, account: &Account, cost: &Cost) -> Outcome {
+        self.ledger.charge(&self.host, account, cost, self.now()).unwrap().into_outcome(cost, self.now())
+    }
+
     pub(crate) fn reserve(&self, account: &Account, cost: &Cost) -> Option<Reservation> {
-        let outcome = self.ledger.decide(&self.host, account, cost, self.now(), Mode::Charge).unwrap();
+        let outcome = self.decide(account, cost);
         matches!(outcome.decision, Decision::Allowed { .. }).then_some(outcome.reservation)
     }
 

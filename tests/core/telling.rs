@@ -9,7 +9,6 @@ use allowance::decision::Decision;
 use allowance::dialect::Asked;
 use allowance::gate::Action;
 use allowance::headers::Style;
-use allowance::ledger::Mode;
 use allowance::refusal::Exceeded;
 use allowance::reply::{Form, Reply};
 use allowance::request::Headers;
@@ -39,7 +38,7 @@ fn refused(api: &Api, denial: &str, first: (u64, u64), second: (u64, u64)) -> Re
     let (account, _) = world.accounts(Some(42), &Charging::default());
     world.reserve(&account, &bounded(first.0, first.1)).unwrap();
     let cost = bounded(second.0, second.1);
-    let outcome = world.ledger.decide(&world.host, &account, &cost, world.now(), Mode::Charge).unwrap();
+    let outcome = world.decide(&account, &cost);
     let Decision::Denied { standing, wait } = outcome.decision else { panic!("allowed") };
     let mut headers = vec![(":path", api.path), ("x-request-id", "0b1c-2")];
     headers.extend(api.headers);
@@ -57,7 +56,7 @@ fn refused(api: &Api, denial: &str, first: (u64, u64), second: (u64, u64)) -> Re
     };
     let style =
         Style { ratelimit: true, x_ratelimit: true, provider: form.dialect.left, partition: None, now: world.now() };
-    *Reply::denial(&exceeded, form, &style).unwrap()
+    (*Reply::denial(&exceeded, form, &style).unwrap()).clone()
 }
 
 #[test]
@@ -155,4 +154,49 @@ fn who_has_no_tokens_left_is_told_so_also_where_nothing_is_known_of_the_request(
     let (account, _) = world.accounts(Some(42), &Charging::default());
     world.reserve(&account, &bounded(400, 600)).unwrap();
     assert!(world.reserve(&account, &Cost::requests(1)).is_none());
+}
+
+/// Whoever is denied again and again is told what a worker would say that has never denied it: in every dialect, with every name that its key
+/// has, whatever else the request has, and however time passes meanwhile.
+#[test]
+fn what_is_told_again_is_what_is_told_first() {
+    const CONFIGURATION: &str = r#"{
+        "log": "denied", "denial": DENIAL, "partition_key": true, "plans": {"pro": {"limits": [
+            {"requests": 2, "per": "7s"}, {"requests": 3, "per": "20m"}, {"requests": 9, "per": "1m", "shadow": true}]}},
+        "consumers": [{"name": "acme", "plan": "pro", "keys": [
+            "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            {"sha256": "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34", "name": "ci"}]}]}"#;
+    let denials = [
+        r#"{}"#,
+        r#"{"format": "openai"}"#,
+        r#"{"format": "text", "retry_jitter": 0.5}"#,
+        r#"{"template": "{consumer}: {retry_after}", "format": "problem"}"#,
+    ];
+    for denial in denials {
+        let proxy = Proxy::new();
+        let configuration = serde_json::from_str(&CONFIGURATION.replace("DENIAL", denial)).unwrap();
+        let busy = proxy.gate_of(&configuration);
+        let (mut denied, mut told) = (0, std::collections::BTreeSet::new());
+        for step in 0..3000_u64 {
+            // From step to step a third of a millisecond, now and then a second.
+            proxy.show(crate::gate::START + step * 333_333 + step / 50 * 1_000_000_000);
+            let key = if step % 7 == 0 { "def" } else { "abc" };
+            let id = format!("0b1c-{step}");
+            let mut headers = vec![(":path", "/v1/things"), ("x-api-key", key), ("x-request-id", &id)];
+            headers.extend([("origin", "https://app.example.com")].iter().filter(|_| step % 11 == 0));
+            headers.extend([("accept", "application/problem+json")].iter().filter(|_| step % 5 == 0));
+            let said = proxy.admit(&busy, &headers);
+            let Action::Refuse(reply) = said.action else {
+                continue;
+            };
+            denied += 1;
+            // A denial charges nothing: whoever else looks finds the same.
+            let first = proxy.admit(&proxy.gate_of(&configuration), &headers);
+            let Action::Refuse(expected) = first.action else { panic!("denied by one worker, and not by another") };
+            assert_eq!((printed(&reply), said.note), (printed(&expected), first.note), "{denial}, {step}");
+            told.insert(printed(&reply));
+        }
+        assert!(denied > 2900, "{denied}");
+        assert!(told.len() > 900, "{} different ones", told.len());
+    }
 }
