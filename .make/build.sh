@@ -70,10 +70,11 @@ if [[ $package == allowance ]]; then
 	# Nothing makes an object of the SDK's traits, nor enters its dispatcher. Panics have the SDK's hook from the start (src/filter/callbacks.rs), not
 	# that of std, which reads the environment and writes to a terminal; without memory there is nothing to say it with. Texts are not sliced by
 	# places that could be wrong: what would say so is a trap, as it would end in one. Nothing is ever removed from a hash map, which then never
-	# has to be put in order where it is.
+	# has to be put in order where it is, nor written to anything but texts.
 	never=()
 	for name in 10proxy_wasm6traits 10proxy_wasm10dispatcher 3std9panicking12default_hook 3std5alloc24default_alloc_error_hook \
-		13BacktraceLock5print 3sys5stdio 8foldhash4seed 4core3str16slice_error_fail 15rehash_in_place; do
+		13BacktraceLock5print 3sys5stdio 8foldhash4seed 4core3str16slice_error_fail 15rehash_in_place 3std2io17default_write_fmt \
+		3std2io5impls; do
 		never+=(--never "$name")
 	done
 	"${PYTHON:-python3}" .make/trim.py "$new" ${NAMES:+--names} "${never[@]}" "${exports[@]}"

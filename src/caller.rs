@@ -2,7 +2,7 @@
 
 use crate::address;
 use crate::config::Config;
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, ListedKey};
 use crate::key::{ApiKey, Found};
 use crate::memo::Memo;
 use crate::namespace::{Kind, Namespace};
@@ -38,8 +38,8 @@ pub enum Caller<'c> {
         index: usize,
         /// It.
         consumer: &'c Consumer,
-        /// The name of the key that it used, if that has one.
-        key: Option<&'c str>,
+        /// The key that it used, if it did.
+        key: Option<&'c ListedKey>,
     },
     /// Somebody who is not listed, known by a keyed hash.
     Unlisted {
@@ -109,9 +109,7 @@ pub fn by_key<'c>(
         Some((index, consumer, listed)) if consumer.disabled || listed.disabled => {
             Ok(Who::Disabled { index, key: !consumer.disabled })
         }
-        Some((index, consumer, listed)) => {
-            Ok(Who::Caller(Caller::Listed { index, consumer, key: listed.name.as_deref() }))
-        }
+        Some((index, consumer, listed)) => Ok(Who::Caller(Caller::Listed { index, consumer, key: Some(listed) })),
         None => unlisted(config, namespace, request, Kind::Key, key.as_bytes(), None),
     }
 }
@@ -211,6 +209,15 @@ impl Place {
 // === impl Caller ===
 
 impl Caller<'_> {
+    /// The name of the key that it used, if that has one.
+    #[must_use]
+    pub fn key_name(&self) -> Option<&str> {
+        match self {
+            Self::Listed { key, .. } => key.and_then(|key| key.name.as_deref()),
+            Self::Unlisted { .. } => None,
+        }
+    }
+
     /// What tells this caller apart from others where callers can read it (`pk`).
     #[must_use]
     pub fn partition(&self, namespace: &Namespace) -> u64 {

@@ -228,13 +228,11 @@ impl Gate {
         let mut known = None;
         if let Found::Key(key) = &found {
             known = caller::recall(config, self.namespace(), &self.memo, key);
-            if let Some((index, consumer, listed)) = known.and_then(|known| config.consumers.key(known))
-                && !consumer.disabled
-                && !listed.disabled
+            if let Some((index, consumer, listed)) = known.and_then(|known| config.consumers.enabled(known))
                 && charging.is_usual()
                 && let Some(account) = self.ledger.usual_account(index, consumer)
             {
-                let caller = Caller::Listed { index, consumer, key: listed.name.as_deref() };
+                let caller = Caller::Listed { index, consumer, key: Some(listed) };
                 return self.charge_one(request, &caller, account, charging, content);
             }
         }
@@ -510,7 +508,7 @@ impl Gate {
         let pause = Pause::of(wait);
         let milliseconds = Digits::of(pause.milliseconds());
         let saying = Saying::of(&self.config.denial, form, &standing, pause, &milliseconds);
-        let key = if let Caller::Listed { key, .. } = caller { *key } else { None };
+        let key = caller.key_name();
         if let (Some(saying), Some(last)) = (&saying, &mut *account.said.borrow_mut())
             && let Some((reply, note)) = last.again(saying, key, &milliseconds)
         {
@@ -629,7 +627,7 @@ impl Gate {
 fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Counted) -> String {
     let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
     let (name, key) = match caller {
-        Caller::Listed { consumer, key, .. } => (Cow::Borrowed(&*consumer.name), *key),
+        Caller::Listed { consumer, .. } => (Cow::Borrowed(&*consumer.name), caller.key_name()),
         Caller::Unlisted { .. } => (caller.to_string().into(), None),
     };
     let (before_key, key) = key.map_or(("", ""), |key| (" key=", key));

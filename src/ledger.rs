@@ -280,7 +280,9 @@ impl Ledger {
             } else if asked == 1 {
                 let mut record = self.record.borrow_mut();
                 let passed = store::rewrite(host, key, &mut record, |stored, record| {
-                    limiter::pass(stored, record, &terms.limits, cost, now, self.tells)
+                    record.clear();
+                    record.extend_from_slice(stored);
+                    limiter::pass(record, &terms.limits, cost, now, self.tells)
                 });
                 match passed? {
                     Ok(Changed { answer: tightest, conflicts }) => {
@@ -415,7 +417,23 @@ impl Ledger {
         let rule = |id| self.rules.get(&id).copied();
         let charge = Charge { hash, limits: &terms.limits, cost: *cost, counters };
         let ways = self.namespace.geometry().ways;
-        let changed = store::change(host, &self.namespace.set(hash), |set| {
+        let key = self.namespace.set(hash);
+        let first = if mode == Mode::Charge {
+            let mut buffer = self.record.borrow_mut();
+            let passed = store::rewrite(host, &key, &mut buffer, |set, buffer| {
+                table::pass(set, buffer, &charge, now, self.tells)
+            });
+            match passed? {
+                Ok(Changed { answer: tightest, conflicts }) => {
+                    host.add_to(self.meters.conflicts, conflicts);
+                    return Ok(Charged::Passed(tightest, now));
+                }
+                Err(read) => read,
+            }
+        } else {
+            store::read(host, &key)?
+        };
+        let changed = store::change_from(host, &key, first, |set| {
             let mut decided = table::decide(set, ways, &charge, &rule, now);
             if let Some(later) = decided.1.outcome.set_back.then(|| later(host, now)).flatten() {
                 decided = table::decide(set, ways, &charge, &rule, later);

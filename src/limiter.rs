@@ -138,20 +138,13 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 }
 
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
-/// requests in windows that have begun, and all admit it. Writes the record to store into `record`, and tells how the tightest limit stands then if
-/// that is `told`. `None` says nothing.
+/// requests in windows that have begun, and all admit it. Writes the record to store over a `copy` of the one that is, and tells how the tightest
+/// limit stands then if that is `told`. `None` says nothing, and the copy is good for nothing then.
 #[inline(never)]
-pub fn pass(
-    stored: &[u8],
-    record: &mut Vec<u8>,
-    limits: &[Limit],
-    cost: &Cost,
-    now: Timestamp,
-    told: bool,
-) -> Option<Option<Standing>> {
+pub fn pass(copy: &mut [u8], limits: &[Limit], cost: &Cost, now: Timestamp, told: bool) -> Option<Option<Standing>> {
     let mut tightest: Option<(Standing, u64)> = None;
     let mut rest = limits.iter().enumerate();
-    record::rewrite(stored, record, |id, stored| {
+    record::rewrite(copy, |id, stored| {
         let (index, limit) = rest.next().filter(|(_, limit)| limit.id == id && limit.unit.tokens().is_none())?;
         let (counter, used, empty_at) = limit.rule.pass(stored, cost.requests, now)?;
         if !told {

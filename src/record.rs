@@ -257,24 +257,22 @@ impl<'a> Record<'a> {
         if self.only.is_some() {
             return None;
         }
-        let mut bytes = Vec::new();
-        rewrite(self.stored, &mut bytes, after)?;
+        let mut bytes = self.stored.to_vec();
+        rewrite(&mut bytes, after)?;
         Some(bytes)
     }
 }
 
-/// Writes a stored record anew over a copy of it in `bytes`: `after` tells what becomes of each counter in turn, and from when on it is surely empty. `None` where it
-/// tells nothing of one, or where more is stored of one than what it is: what is reserved, or what another build has written; of nothing, and
-/// of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of it.
+/// Writes a record anew, over a copy of what is stored: `after` tells what becomes of each counter in turn, and from when on it is surely empty.
+/// `None`, and a copy that is good for nothing, where it tells nothing of one, or where more is stored of one than what it is: what is reserved,
+/// or what another build has written; of nothing, and of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of
+/// it.
 #[inline(always)]
 pub fn rewrite(
-    stored: &[u8],
-    bytes: &mut Vec<u8>,
+    copy: &mut [u8],
     mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
 ) -> Option<()> {
-    bytes.clear();
-    bytes.extend_from_slice(stored);
-    let (&mut [version, mut counters], mut rest) = bytes.split_first_chunk_mut::<2>()?;
+    let (&mut [version, mut counters], mut rest) = copy.split_first_chunk_mut::<2>()?;
     while !rest.is_empty() {
         counters = counters.checked_sub(1)?;
         let (id, tail) = rest.split_first_chunk_mut::<8>()?;

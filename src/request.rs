@@ -202,19 +202,12 @@ impl Headers {
 
     /// The first value of a header.
     #[must_use]
-    pub fn first(&self, name: &str) -> Option<&[u8]> {
+    pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         match self.lines(name) {
             Lines::None => None,
             Lines::One(value) => Some(value),
-            Lines::Several => self.first_of_several(name),
+            Lines::Several => self.values(name).next(),
         }
-    }
-
-    #[inline(never)]
-    fn first_of_several(&self, name: &str) -> Option<&[u8]> {
-        let (lengths, texts) = self.parts();
-        let mut text = 0;
-        lengths.iter().find_map(|pair| Line::at(&mut text, pair).value(name, texts))
     }
 
     /// The value of a header that should be there once.

@@ -13,7 +13,7 @@
 //! ```
 
 use crate::cost::Cost;
-use crate::decision::Decision;
+use crate::decision::{Decision, Standing};
 use crate::limiter::{self, Outcome};
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
@@ -85,6 +85,8 @@ struct Entry<'a> {
     record: &'a [u8],
     /// The entry itself.
     bytes: &'a [u8],
+    /// How many bytes there are with it and all that is behind it.
+    from_here: usize,
 }
 
 // === impl Geometry ===
@@ -126,14 +128,6 @@ pub fn decide(
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
-    let mut bytes = Vec::new();
-    if let Some(known) = set.known(charge.hash)
-        && let Some(tightest) = limiter::pass(known.record, &mut bytes, charge.limits, &charge.cost, now, true)
-    {
-        let outcome = Outcome::allowed(tightest, &charge.cost, now);
-        let result = TableOutcome { outcome, newcomer: false, churn: Churn::default(), malformed };
-        return (Some(set.with(charge.hash, &bytes)), result);
-    }
     let (record, newcomer, unreadable) = set.record(charge.hash, charge.counters, rules);
     let mut outcome = limiter::decide(&record, charge.limits, &charge.cost, now);
     let stored = outcome.record.take();
@@ -147,6 +141,29 @@ pub fn decide(
     let (set, churn) = set.put(ways, charge.hash, &bytes, rules, now);
     result.churn = churn;
     (Some(set), result)
+}
+
+/// What [`decide`] comes to for nearly every request of a caller that is in its set: see [`limiter::pass`]. Writes the set to store into `buffer`.
+#[must_use]
+#[inline(never)]
+pub fn pass(
+    set: &[u8],
+    buffer: &mut Vec<u8>,
+    charge: &Charge<'_>,
+    now: Timestamp,
+    told: bool,
+) -> Option<Option<Standing>> {
+    let known = Set::decode(set)?.known(charge.hash)?;
+    // Its place among the others, behind which it moves to the end.
+    let (start, length) = (set.len().checked_sub(known.from_here)?, known.bytes.len());
+    let (before, from_here) = set.split_at_checked(start)?;
+    let (entry, behind) = from_here.split_at_checked(length)?;
+    buffer.clear();
+    for part in [before, behind, entry] {
+        buffer.extend_from_slice(part);
+    }
+    let copy = buffer.len().checked_sub(known.record.len())?;
+    limiter::pass(buffer.get_mut(copy..)?, charge.limits, &charge.cost, now, told)
 }
 
 /// Changes the record of the caller `hash`, or what it would start from if it is not in the set any more: then it is again.
@@ -254,8 +271,9 @@ impl<'a> Entry<'a> {
         let (length, after) = after.split_first_chunk::<2>()?;
         let (record, after) = after.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
         let (bytes, _) = rest.split_at_checked(rest.len().saturating_sub(after.len()))?;
+        let from_here = rest.len();
         *rest = after;
-        Some(Self { hash: u64::from_le_bytes(*hash), record, bytes })
+        Some(Self { hash: u64::from_le_bytes(*hash), record, bytes, from_here })
     }
 }
 
