@@ -27,13 +27,13 @@ impl Extent {
     /// About a quarter of an hour.
     pub(crate) fn full() -> Self {
         Self {
-            rounds: 15,
-            requests: 20_000,
+            rounds: 80,
+            requests: 2_500,
             warm_up: 10_000,
             timed: 3_000,
             growth_sets: 3,
-            growth_rounds: 3,
-            growth_requests: 20_000,
+            growth_rounds: 8,
+            growth_requests: 8_000,
             consumers: 100_000,
             tracked: 1_000_000,
         }
@@ -42,8 +42,8 @@ impl Extent {
     /// Two minutes.
     pub(crate) fn quick() -> Self {
         Self {
-            rounds: 5,
-            requests: 5_000,
+            rounds: 12,
+            requests: 2_000,
             warm_up: 3_000,
             timed: 500,
             growth_sets: 1,

@@ -182,7 +182,7 @@ fn questions(extent: &Extent) -> Vec<Question> {
         question(
             "consumers",
             [few, extent.consumers]
-                .map(|count| Size { items: Some(count), ..size(count.to_string(), listed(count), count) })
+                .map(|count| Size { items: Some(count), filled: true, ..size(count.to_string(), listed(count), count) })
                 .into(),
         ),
         question(
@@ -198,7 +198,7 @@ fn questions(extent: &Extent) -> Vec<Question> {
             ],
         ),
         question("tracked keys", [few, extent.tracked].map(tracked).into()),
-        question("keys, Envoy's own part (floor module)", [few, extent.consumers].map(floor).into()),
+        question("keys, Envoy's own part (floor module)", [few, extent.consumers, extent.tracked].map(floor).into()),
         question("rules", [0, 100].map(rules).into()),
         question("limits", [1, 2, 4, 8].map(|count| size(count.to_string(), unlisted(count), 1)).into()),
         crowd("workers, 1000 keys", on(&workers, 1000)),
@@ -322,7 +322,8 @@ impl Contender<'_> {
             let uris = [uris(0, numbers)];
             self.load(&uris, 1, 64, requests);
         }
-        if self.size.module != OURS {
+        // Listed consumers are not in the table.
+        if self.size.config.get("unlisted").is_none() {
             return;
         }
         let tracked = self.count("allowance_tracked_keys");
