@@ -158,7 +158,9 @@ impl Namespace {
     /// several filters can share a namespace.
     pub fn announce(&self, data: &impl SharedData, configuration: &[u8]) -> bool {
         const REMEMBERED: usize = 16;
-        let text = [env!("CARGO_PKG_VERSION").as_bytes(), configuration].concat();
+        // Configurations can be long: no copy of one is made to put something in front of it.
+        let of_configuration = sip::hash(&self.secret, configuration).to_le_bytes();
+        let text = [env!("CARGO_PKG_VERSION").as_bytes(), &of_configuration].concat();
         let fingerprint = sip::hash(&self.secret, &text).to_le_bytes();
         let key = format!("{}seen", self.prefix);
         let changed = store::change(data, key.as_bytes(), |stored| {
