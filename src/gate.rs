@@ -19,7 +19,7 @@ use crate::memo::Memo;
 use crate::metrics::{Metric, Metrics, NONE, Outcome as Counted, Reason, Registry};
 use crate::namespace::{Namespace, OpenError};
 use crate::refusal::{Exceeded, Pause, Refusal};
-use crate::reply::{Form, Last, Reply, Saying};
+use crate::reply::{Form, Last, Reply, Said, Saying};
 use crate::request::{Head, Request};
 use crate::rule::{self, Applied, Charging, Model};
 use crate::store::{self, HostError, SharedData, StoreError};
@@ -43,6 +43,8 @@ pub struct Gate {
     memo: Memo,
     /// How requests are charged that no rule is for.
     usual: Charging,
+    /// What those were told who are denied.
+    said: Said,
     /// By consumer's index; empty unless the configuration asks for them.
     consumers: Vec<[(Counted, Metric); 4]>,
 }
@@ -141,7 +143,7 @@ impl Gate {
         let book = Book::new(&config, registry, host);
         let memo = Memo::for_keys(config.consumers.keys());
         let ledger = Ledger::new(&config, namespace, book, meters);
-        Ok(Self { config, ledger, memo, usual: Charging::default(), consumers })
+        Ok(Self { config, ledger, memo, usual: Charging::default(), said: Said::default(), consumers })
     }
 
     /// The namespace it counts in.
@@ -508,17 +510,21 @@ impl Gate {
         let pause = Pause::of(wait);
         let milliseconds = Digits::of(pause.milliseconds());
         let saying = Saying::of(&self.config.denial, form, &standing, pause, &milliseconds);
-        let key = caller.key_name();
-        if let (Some(saying), Some(last)) = (&saying, &mut *account.said.borrow_mut())
-            && let Some((reply, note)) = last.again(saying, key, &milliseconds)
+        let kept = match caller {
+            Caller::Listed { index, .. } => saying.map(|saying| (*index, caller.key_name(), saying)),
+            Caller::Unlisted { .. } => None,
+        };
+        if let Some((index, key, saying)) = &kept
+            && let Some((reply, note)) = self.said.again((*index, *key), saying, &milliseconds)
         {
             return Verdict { action: Action::Refuse(reply), note: Some(note) };
         }
         let note = note(caller, terms, Some(standing.limit), Counted::Denied);
         let reply = self.deny(form, caller, (terms, standing, &[]), (1, Wait::For(wait)), now);
-        account.said.replace(saying.map(|saying| {
-            Box::new(Last { saying, reply: reply.clone(), note: note.clone(), key: key.map(Into::into) })
-        }));
+        if let Some((consumer, key, saying)) = kept {
+            let (reply, note) = (reply.clone(), note.clone());
+            self.said.keep(Last { consumer, saying, reply, note, key: key.map(Into::into) });
+        }
         Verdict { action: Action::Refuse(reply), note: Some(note) }
     }
 

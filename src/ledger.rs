@@ -13,7 +13,6 @@ use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
 use crate::namespace::Namespace;
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
-use crate::reply::Last;
 use crate::reservation::Reservation;
 use crate::rule::Charging;
 use crate::store::{self, Changed, HostError, SharedData, StoreError, Unchanged};
@@ -64,8 +63,6 @@ pub struct Account {
     tokens: Option<Rc<TokenMeters>>,
     /// Whether it has used up a limit: then it is likely to be denied again.
     exhausted: RefCell<Option<Box<Exhausted>>>,
-    /// What it was told then.
-    pub said: RefCell<Option<Box<Last>>>,
 }
 
 /// Where a record is.
@@ -116,7 +113,7 @@ pub enum Mode {
 
 impl Account {
     fn new(terms: Rc<Terms>, place: Place, tokens: Option<Rc<TokenMeters>>) -> Self {
-        Self { terms, place, tokens, exhausted: RefCell::default(), said: RefCell::default() }
+        Self { terms, place, tokens, exhausted: RefCell::default() }
     }
 }
 

@@ -13,12 +13,13 @@
 //!   [`bill`]: what it owes until its response is through.
 //! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only, by [`path`] and more.
 //! * [`caller`]: who is calling, by API [`key`], by the name that an earlier filter gave, or by [`address`].
-//! * [`consumer`]: whose a key is, by its hash, through an `index`. [`memo`]: so that a key is not hashed again and again.
+//! * [`consumer`]: whose a key is, by its hash, through an `index`. [`memo`]: so that a key is not hashed again and again, by a keyed hash of its
+//!   own, [`sip`].
 //!   [`plan`]: limits. [`terms`]: what this caller's request is charged under.
 //! * [`namespace`]: where the caller's record is in the shared data, and the secret that names those who are not listed.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
-//!   [`lease`]: units charged ahead for those who are busy.
+//!   [`lease`]: units charged ahead for those who are busy. [`exhausted`]: denials that last.
 //! * [`counter`]: the rules of counting. [`window`]: time. [`cost`]: requests and tokens, bounds and weights.
 //!   [`reservation`]: tokens that are held for responses under way.
 //! * [`refusal`]: what is refused and why. [`dialect`]: how one provider's API writes that. [`template`]: how the operator does.

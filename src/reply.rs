@@ -9,6 +9,7 @@ use crate::headers::{Groups, Style};
 use crate::refusal::{Details, Exceeded, Facts, Pause, Refusal};
 use crate::request::Headers;
 use crate::window::seconds_up;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
@@ -54,9 +55,15 @@ pub struct Saying {
     reset: u64,
 }
 
+/// What some callers were told last: those who are denied often are few, and a reply is long.
+#[derive(Debug, Default)]
+pub struct Said(RefCell<Vec<Option<Last>>>);
+
 /// What a caller was told last.
 #[derive(Debug)]
 pub struct Last {
+    /// The caller's index among the listed consumers.
+    pub consumer: usize,
     /// What it says.
     pub saying: Saying,
     /// As it was sent.
@@ -66,6 +73,9 @@ pub struct Last {
     /// See there.
     pub key: Option<Box<str>>,
 }
+
+/// How many callers' replies are kept.
+const KEPT: usize = 64;
 
 /// How many header fields a reply has, and how long their values are together, if it is a long one.
 const ROOM: (usize, usize) = (20, 384);
@@ -142,19 +152,37 @@ impl Saying {
     }
 }
 
-// === impl Last ===
+// === impl Said ===
 
-impl Last {
+impl Said {
     /// The same reply with another wait in milliseconds, and the same note, if both are to say the same.
     #[must_use]
-    pub fn again(&mut self, saying: &Saying, key: Option<&str>, milliseconds: &Digits) -> Option<(Rc<Reply>, String)> {
-        if self.saying != *saying || self.key.as_deref() != key {
+    pub fn again(
+        &self,
+        (consumer, key): (usize, Option<&str>),
+        saying: &Saying,
+        milliseconds: &Digits,
+    ) -> Option<(Rc<Reply>, String)> {
+        let mut kept = self.0.borrow_mut();
+        let last = kept.get_mut(consumer % KEPT)?.as_mut()?;
+        if last.consumer != consumer || last.saying != *saying || last.key.as_deref() != key {
             return None;
         }
         // While nobody else has it.
-        let reply = Rc::get_mut(&mut self.reply)?;
+        let reply = Rc::get_mut(&mut last.reply)?;
         let replaced = reply.headers.replace(MILLISECONDS, milliseconds.as_bytes());
-        replaced.then(|| (self.reply.clone(), self.note.clone()))
+        replaced.then(|| (last.reply.clone(), last.note.clone()))
+    }
+
+    /// Keeps what a caller is told.
+    pub fn keep(&self, last: Last) {
+        let mut kept = self.0.borrow_mut();
+        if kept.is_empty() {
+            kept.resize_with(KEPT, || None);
+        }
+        if let Some(slot) = kept.get_mut(last.consumer % KEPT) {
+            *slot = Some(last);
+        }
     }
 }
 
