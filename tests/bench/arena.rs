@@ -1,7 +1,8 @@
 //! All variants in one Envoy with one worker, a listener each, measured in turns.
 //!
-//! One process, so that all variants share its memory layout and its fate; short rounds, so that what drifts meanwhile (clock rates,
-//! neighbours on the machine) meets all of them, and each is compared with what was measured in the same round.
+//! One process, so that all variants share its fate, and started several times, since two modules that do the same differ by some percent for as
+//! long as they lie where they do; short rounds, so that what drifts meanwhile (clock rates, neighbours on the machine) meets all of them, and
+//! each is compared with what was measured in the same round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -45,32 +46,49 @@ struct Arena {
 
 /// Measures all variants.
 pub(crate) fn run(extent: &Extent) -> Vec<Row> {
-    let arena = Arena::start();
-    let denials: BTreeSet<String> =
-        arena.variants.iter().filter_map(|variant| wording(&arena.check(variant))).collect();
-    assert_eq!(denials.len(), 1, "by hand and by the filter, a denial is the same but for its numbers: {denials:#?}");
     let mut rows: Vec<Row> = Vec::new();
-    for protocol in Protocol::ALL {
-        for variant in &arena.variants {
-            arena.load(variant, protocol, extent.warm_up).run(variant.status);
-            rows.push(Row { name: variant.name, id: variant.id, protocol, cpu: Vec::new(), p50: 0.0, p99: 0.0 });
+    for set in 0..extent.sets {
+        let arena = Arena::start();
+        let denials: BTreeSet<String> =
+            arena.variants.iter().filter_map(|variant| wording(&arena.check(variant))).collect();
+        assert_eq!(
+            denials.len(),
+            1,
+            "by hand and by the filter, a denial is the same but for its numbers: {denials:#?}"
+        );
+        if rows.is_empty() {
+            let row = |protocol| move |variant: &Variant| Row::new(variant, protocol);
+            rows = Protocol::ALL.into_iter().flat_map(|protocol| arena.variants.iter().map(row(protocol))).collect();
         }
-    }
-    for round in 0..extent.rounds {
-        eprintln!("round {} of {}", round + 1, extent.rounds);
-        for turn in turns(rows.len(), round) {
-            let row = &mut rows[turn];
+        for row in &rows {
             let variant = arena.variant(row.id);
-            row.cpu.push(arena.measure(variant, row.protocol, extent.requests));
+            arena.load(variant, row.protocol, extent.warm_up).run(variant.status);
         }
-    }
-    eprintln!("latencies at {RATE} requests per second");
-    for row in &mut rows {
-        let variant = arena.variant(row.id);
-        let times = arena.load(variant, row.protocol, extent.timed).timed(variant.status);
-        (row.p50, row.p99) = (at(&times, 0.5), at(&times, 0.99));
+        for round in set * extent.rounds..(set + 1) * extent.rounds {
+            eprintln!("round {} of {}", round + 1, extent.sets * extent.rounds);
+            for turn in turns(rows.len(), round) {
+                let row = &mut rows[turn];
+                let variant = arena.variant(row.id);
+                row.cpu.push(arena.measure(variant, row.protocol, extent.requests));
+            }
+        }
+        if set + 1 == extent.sets {
+            eprintln!("latencies at {RATE} requests per second");
+            for row in &mut rows {
+                let variant = arena.variant(row.id);
+                let times = arena.load(variant, row.protocol, extent.timed).timed(variant.status);
+                (row.p50, row.p99) = (at(&times, 0.5), at(&times, 0.99));
+            }
+        }
     }
     rows
+}
+
+impl Row {
+    /// Nothing measured yet.
+    fn new(variant: &Variant, protocol: Protocol) -> Self {
+        Self { name: variant.name, id: variant.id, protocol, cpu: Vec::new(), p50: 0.0, p99: 0.0 }
+    }
 }
 
 /// What a denial says, without its numbers; `None` of other answers.

@@ -3,7 +3,9 @@
 /// How many rounds and requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Extent {
-    /// Rounds over all variants.
+    /// How often the Envoy of all variants is started.
+    pub(crate) sets: usize,
+    /// Rounds over all variants each time.
     pub(crate) rounds: usize,
     /// Requests of each variant in each round and protocol.
     pub(crate) requests: u64,
@@ -27,9 +29,10 @@ impl Extent {
     /// About a quarter of an hour.
     pub(crate) fn full() -> Self {
         Self {
-            rounds: 80,
+            sets: 5,
+            rounds: 16,
             requests: 2_500,
-            warm_up: 10_000,
+            warm_up: 5_000,
             timed: 3_000,
             growth_sets: 3,
             growth_rounds: 8,
@@ -42,7 +45,8 @@ impl Extent {
     /// Two minutes.
     pub(crate) fn quick() -> Self {
         Self {
-            rounds: 12,
+            sets: 2,
+            rounds: 6,
             requests: 2_000,
             warm_up: 3_000,
             timed: 500,

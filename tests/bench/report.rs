@@ -45,7 +45,8 @@ pub(crate) fn print_table(machine: &Machine, extent: &Extent, rows: &[Row]) {
         "\nProcessor time of the Envoy process (one worker, 16 requests under way, the route answers by itself) per request; \"added\" is what it \
          is above no filter in the same round; \"×\" are ratios of what is added. Medians of {} rounds of {} requests, (quartiles). \
          Latencies at {RATE} requests per second.",
-        extent.rounds, extent.requests
+        extent.sets * extent.rounds,
+        extent.requests
     );
 }
 
@@ -54,7 +55,7 @@ pub(crate) fn save(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[L
     let variants: Vec<Value> = rows.iter().map(|row| value(&compare(row, rows))).collect();
     let json = json!({
         "machine": machine,
-        "rounds": extent.rounds,
+        "rounds": extent.sets * extent.rounds,
         "requests": extent.requests,
         "variants": variants,
         "growth_rounds": extent.growth_sets * extent.growth_rounds,
