@@ -386,8 +386,10 @@ impl Ledger {
             Err(_) => (Record::default(), true),
         };
         let mut outcome = limiter::decide(&record, limits, cost, now);
+        let mut decided_at = now;
         if let Some(later) = outcome.set_back.then(|| later(host, now)).flatten() {
             outcome = limiter::decide(&record, limits, cost, later);
+            decided_at = later;
         }
         let mut size = 1;
         if asked > 1 && !outcome.set_back && outcome.charged_all() {
@@ -397,7 +399,7 @@ impl Ledger {
                 outcome = limiter::decide(&record, limits, &all, now);
             }
         }
-        let exhausted = Exhausted::by(&outcome, stored, limits, cost, now);
+        let exhausted = Exhausted::by(&outcome, stored, limits, cost, decided_at);
         account.exhausted.replace(exhausted.map(Box::new));
         Box::new(Decided { outcome, malformed, size })
     }

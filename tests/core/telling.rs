@@ -1,6 +1,6 @@
 //! What is told of limits in tokens: refusals in every dialect, byte by byte in `telling/`, and the fields of allowed responses.
 
-use crate::dialects::{APIS, Api, owned, printed, told};
+use crate::dialects::{APIS, Api, lines, owned, printed, told};
 use crate::gate::Proxy;
 use crate::settling::World;
 use crate::tokens::bounded;
@@ -199,4 +199,29 @@ fn what_is_told_again_is_what_is_told_first() {
         assert!(denied > 2900, "{denied}");
         assert!(told.len() > 900, "{} different ones", told.len());
     }
+}
+
+/// A worker that was held up decides by the clock of the host, and what lasts lasts from then on.
+#[test]
+fn who_is_denied_by_a_worker_with_an_old_clock_is_told_the_exact_wait_from_then_on() {
+    const CONFIGURATION: &str = r#"{"plans": {"pro": {"limits": [{"requests": 100, "per": "1s"}, {"requests": 1, "per": "1h"}]}},
+        "consumers": [{"name": "acme", "plan": "pro", "keys": ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]}]}"#;
+    let proxy = Proxy::new();
+    let configuration = serde_json::from_str(CONFIGURATION).unwrap();
+    let gates = [(); 3].map(|()| proxy.gate_of(&configuration));
+    let [on_time, held_up, fresh] = &gates;
+    let headers = [(":path", "/"), ("x-api-key", "abc")];
+    let at = |milliseconds: u64| crate::gate::START + milliseconds * 1_000_000;
+    proxy.show(at(10_000));
+    assert!(matches!(proxy.decide(on_time, &headers), Action::Pass(_)));
+    let waits = |gate| {
+        let Action::Refuse(reply) = proxy.decide(gate, &headers) else { panic!("passed") };
+        let wait = lines(&reply).find(|(name, _)| *name == "retry-after-ms").map(|(_, value)| value.to_owned());
+        wait.unwrap().parse::<u64>().unwrap()
+    };
+    // More than a window of the first limit behind.
+    proxy.show_in_turn(&[at(7_000), at(10_200)]);
+    assert_eq!(waits(held_up), 3_600_000 - 10_200 + 1);
+    proxy.show(at(11_000));
+    assert_eq!((waits(held_up), waits(fresh)), (3_600_000 - 11_000 + 1, 3_600_000 - 11_000 + 1));
 }
