@@ -93,6 +93,7 @@ pub fn recall(config: &Config, namespace: &Namespace, memo: &Memo, key: &ApiKey<
 ///
 /// # Errors
 /// When the host refuses to tell.
+#[inline(never)]
 pub fn by_key<'c>(
     config: &'c Config,
     namespace: &Namespace,
@@ -141,6 +142,7 @@ fn first_seen(config: &Config, key: &ApiKey<'_>) -> Option<u32> {
 ///
 /// # Errors
 /// When the host refuses to tell.
+#[inline(never)]
 pub fn by_identity<'c>(
     config: &'c Config,
     namespace: &Namespace,

@@ -220,8 +220,9 @@ impl Gate {
     /// Most requests have the key of a listed consumer, and what they come to is not put together with what others do: it is little.
     fn admit_under(&self, request: &Request<'_, impl Host>, charging: &Charging, content: Content<'_>) -> Verdict {
         let config = &self.config;
-        if config.identity.is_some() {
-            return self.admit_caller(request, None, charging, content);
+        if let Some(identity) = &config.identity {
+            let who = caller::by_identity(config, self.namespace(), identity, request);
+            return self.admit_caller(request, who, charging, content);
         }
         let found = match config.sources.find(request) {
             Ok(found) => found,
@@ -238,24 +239,19 @@ impl Gate {
                 return self.charge_one(request, &caller, account, charging, content);
             }
         }
-        self.admit_caller(request, Some((found, known)), charging, content)
+        let who = caller::by_key(config, self.namespace(), (found, known), request);
+        self.admit_caller(request, who, charging, content)
     }
 
-    /// Whoever it is, with what was found where keys may be if that was looked at.
+    /// Whoever it is.
     #[inline(never)]
     fn admit_caller(
         &self,
         request: &Request<'_, impl Host>,
-        found: Option<(Found<'_>, Option<u32>)>,
+        who: Result<Who<'_>, HostError>,
         charging: &Charging,
         content: Content<'_>,
     ) -> Verdict {
-        let (config, namespace) = (&self.config, self.namespace());
-        let who = match (found, &config.identity) {
-            (Some(found), _) => caller::by_key(config, namespace, found, request),
-            (None, Some(identity)) => caller::by_identity(config, namespace, identity, request),
-            (None, None) => Ok(Who::Missing),
-        };
         let refusal = match who {
             Ok(Who::Caller(caller)) => return self.charge_any(request, &caller, charging, content),
             Ok(Who::Preflight) => return self.pass_exempt(request),
@@ -415,11 +411,7 @@ impl Gate {
     ) -> Verdict {
         let terms = &account.terms;
         request.host().count(terms.allowed);
-        if self.config.consumer_metrics
-            && let Caller::Listed { index, .. } = caller
-        {
-            self.count_consumer(request.host(), *index, Counted::Allowed);
-        }
+        self.count_caller(request.host(), caller, Counted::Allowed);
         let note = self.config.log_all.then(|| note(caller, terms, None, Counted::Allowed));
         let told = tightest.and_then(|standing| self.told(request, caller, terms, standing, &[], now));
         Verdict { action: Action::Pass(Passed::telling(told)), note }
@@ -468,9 +460,7 @@ impl Gate {
             },
         };
         host.count(limit.map_or(by.allowed, |limit| by.refused.get(limit).copied().flatten()));
-        if let Caller::Listed { index, .. } = caller {
-            self.count_consumer(host, *index, outcome);
-        }
+        self.count_caller(host, caller, outcome);
         let note = (self.config.log_all || outcome == Counted::Denied).then(|| note(caller, by, limit, outcome));
         let action = match charged.decision {
             Decision::Allowed { tightest, .. } => {
@@ -500,11 +490,7 @@ impl Gate {
     ) -> Verdict {
         let (host, terms) = (request.host(), &account.terms);
         host.count(terms.refused.get(standing.limit).copied().flatten());
-        if self.config.consumer_metrics
-            && let Caller::Listed { index, .. } = caller
-        {
-            self.count_consumer(host, *index, Counted::Denied);
-        }
+        self.count_caller(host, caller, Counted::Denied);
         let asked = Self::asked(request);
         let form = self.form(&asked);
         let pause = Pause::of(wait);
@@ -618,6 +604,16 @@ impl Gate {
     fn note_without_caller(&self, outcome: Counted) -> Option<String> {
         let note = || format!("consumer={NONE} plan={NONE} limit={NONE} decision={}", outcome.label());
         self.config.log_all.then(note)
+    }
+
+    /// In the consumer's own metric, if it has one.
+    #[inline]
+    fn count_caller(&self, host: &impl Metrics, caller: &Caller<'_>, outcome: Counted) {
+        if self.config.consumer_metrics
+            && let Caller::Listed { index, .. } = caller
+        {
+            self.count_consumer(host, *index, outcome);
+        }
     }
 
     fn count_consumer(&self, host: &impl Metrics, index: usize, outcome: Counted) {

@@ -133,7 +133,10 @@ impl Source {
     fn look_closely<'r>(&'r self, request: &'r Request<'_, impl Head>) -> Result<Found<'r>, HostError> {
         Ok(match self {
             Self::Header(name) => header(request.headers()?.lines(name)),
-            Self::Bearer(name) => bearer(request.headers()?.values(name)),
+            Self::Bearer(name) => match request.headers()?.lines(name) {
+                Lines::None => Found::Missing,
+                Lines::One(_) | Lines::Several => bearer(request.headers()?.values(name)),
+            },
             Self::Query(name) => query(request.headers()?.values(":path").next(), name),
             Self::Cookie(name) => cookie(request.headers()?.values("cookie"), name),
             Self::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()).into_owned(),

@@ -266,7 +266,7 @@ impl Ledger {
             if self.leases.lifetime().is_some() {
                 match self.leases.find(*consumer, terms, cost.requests, now) {
                     Found::Unit(tightest, charged_at) => return Ok(Charged::Passed(tightest, charged_at)),
-                    Found::Nothing(size, over) => asked = self.ask(host, *consumer, size, over, now),
+                    Found::Nothing(size, over) => asked = self.lease_for(host, *consumer, size, over, now),
                 }
             }
             if account.exhausted.borrow().is_some() {
@@ -312,7 +312,7 @@ impl Ledger {
 
     /// For how many requests to charge, where a lease is worth `size` of them; gives back one that is over.
     #[inline(never)]
-    fn ask(
+    fn lease_for(
         &self,
         host: &(impl SharedData + Metrics + Clock),
         consumer: usize,

@@ -127,7 +127,7 @@ impl Reply {
             status: facts.status,
             grpc_status: facts.grpc_status(),
             details: facts.details.clone(),
-            headers: Headers::decode(Headers::encode_all(fields.iter())).unwrap_or_default(),
+            headers: Headers::of(fields.iter()),
             body: (form.dialect.body)(facts, form.asked),
         })
     }

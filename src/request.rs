@@ -3,6 +3,7 @@
 use crate::store::HostError;
 use std::cell::OnceCell;
 use std::iter;
+use std::ops::Range;
 
 /// A request's head: what the core needs of the host. Headers come all at once: that costs a host less than a property that has all values
 /// of one, and the call for a single header tells only the first of repeated ones.
@@ -130,9 +131,13 @@ impl Headers {
         Self::encode_all(pairs.iter().copied())
     }
 
-    /// The same of pairs that are not in one place.
+    /// Of header fields that this module sends.
     #[must_use]
-    pub fn encode_all<'n, 'v>(pairs: impl Iterator<Item = (&'n str, &'v str)> + Clone) -> Vec<u8> {
+    pub fn of<'n, 'v>(pairs: impl Iterator<Item = (&'n str, &'v str)> + Clone) -> Self {
+        Self::decode(Self::encode_all(pairs)).unwrap_or_default()
+    }
+
+    fn encode_all<'n, 'v>(pairs: impl Iterator<Item = (&'n str, &'v str)> + Clone) -> Vec<u8> {
         let word = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let length = |name: &str, value: &str| name.len().saturating_add(value.len()).saturating_add(10);
         let (count, whole) = pairs.clone().fold((0_usize, 4_usize), |(count, whole), (name, value)| {
@@ -163,10 +168,8 @@ impl Headers {
         let (lengths, texts) = self.parts();
         let mut text = 0;
         lengths.iter().filter_map(move |pair| {
-            let Line { name, name_length, value_length } = Line::at(&mut text, pair);
-            let value = name.wrapping_add(name_length).wrapping_add(1);
-            let name = texts.get(name..name.wrapping_add(name_length))?;
-            Some((name, texts.get(value..value.wrapping_add(value_length))?))
+            let line = Line::at(&mut text, pair);
+            Some((texts.get(line.name())?, texts.get(line.value())?))
         })
     }
 
@@ -179,17 +182,11 @@ impl Headers {
     /// Puts a value of the same length in place of a header's first; whether there is such a one.
     #[must_use]
     pub fn replace(&mut self, name: &str, value: &[u8]) -> bool {
-        let (mut text, start) = (self.texts, self.texts);
-        let Some((lengths, _)) = self.bytes.split_at_checked(start) else {
-            return false;
-        };
-        let (lengths, _) = lengths.get(4..).unwrap_or_default().as_chunks();
-        let found = lengths.iter().find_map(|pair| {
-            let line = Line::at(&mut text, pair);
-            line.value(name, &self.bytes).filter(|old| old.len() == value.len())?;
-            Some(line.name.wrapping_add(name.len()).wrapping_add(1))
-        });
-        let place = found.and_then(|start| self.bytes.get_mut(start..start.wrapping_add(value.len())));
+        let (lengths, texts) = self.parts();
+        let mut text = 0;
+        let found = lengths.iter().map(|pair| Line::at(&mut text, pair)).find(|line| line.is(name, texts));
+        let (_, texts) = self.bytes.split_at_mut_checked(self.texts).unwrap_or_default();
+        let place = found.and_then(|line| texts.get_mut(line.value())).filter(|place| place.len() == value.len());
         place.map(|place| place.copy_from_slice(value)).is_some()
     }
 
@@ -197,7 +194,7 @@ impl Headers {
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         let (lengths, texts) = self.parts();
         let (mut lengths, mut text) = (lengths.iter(), 0);
-        iter::from_fn(move || lengths.by_ref().find_map(|pair| Line::at(&mut text, pair).value(name, texts)))
+        iter::from_fn(move || lengths.by_ref().find_map(|pair| Line::at(&mut text, pair).value_of(name, texts)))
     }
 
     /// The first value of a header.
@@ -217,8 +214,7 @@ impl Headers {
         let (lengths, texts) = self.parts();
         let (mut text, mut found) = (0, Lines::None);
         for pair in lengths {
-            let here = Line::at(&mut text, pair);
-            if let Some(value) = here.value(name, texts) {
+            if let Some(value) = Line::at(&mut text, pair).value_of(name, texts) {
                 if found != Lines::None {
                     return Lines::Several;
                 }
@@ -231,7 +227,7 @@ impl Headers {
 
 /// Where a header's name and value are among all texts. Lengths that fit no memory may wrap, and find nothing or another text.
 struct Line {
-    name: usize,
+    start: usize,
     name_length: usize,
     value_length: usize,
 }
@@ -240,19 +236,30 @@ impl Line {
     /// The one whose text is next; moves on to the one behind it.
     #[inline]
     fn at(text: &mut usize, lengths: &[u8; 8]) -> Self {
-        let (name, (name_length, value_length)) = (*text, lengths_of(lengths));
-        *text = name.wrapping_add(name_length).wrapping_add(value_length).wrapping_add(2);
-        Self { name, name_length, value_length }
+        let (start, (name_length, value_length)) = (*text, lengths_of(lengths));
+        *text = start.wrapping_add(name_length).wrapping_add(value_length).wrapping_add(2);
+        Self { start, name_length, value_length }
     }
 
-    /// Its value, if that is its name. Most are passed over by their length.
+    fn name(&self) -> Range<usize> {
+        self.start..self.start.wrapping_add(self.name_length)
+    }
+
+    fn value(&self) -> Range<usize> {
+        let start = self.name().end.wrapping_add(1);
+        start..start.wrapping_add(self.value_length)
+    }
+
+    /// Whether that is its name. Most are passed over by their length.
     #[inline]
-    fn value<'t>(&self, name: &str, texts: &'t [u8]) -> Option<&'t [u8]> {
-        if self.name_length != name.len() || !is_name(texts.get(self.name..self.name.wrapping_add(name.len()))?, name) {
-            return None;
-        }
-        let value = self.name.wrapping_add(name.len()).wrapping_add(1);
-        texts.get(value..value.wrapping_add(self.value_length))
+    fn is(&self, name: &str, texts: &[u8]) -> bool {
+        self.name_length == name.len() && texts.get(self.name()).is_some_and(|header| is_name(header, name))
+    }
+
+    /// Its value, if that is its name.
+    #[inline]
+    fn value_of<'t>(&self, name: &str, texts: &'t [u8]) -> Option<&'t [u8]> {
+        if self.is(name, texts) { texts.get(self.value()) } else { None }
     }
 }
 

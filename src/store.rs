@@ -126,23 +126,14 @@ pub fn change_from<T>(
     first: Unchanged,
     mut transition: impl FnMut(&[u8]) -> (Option<Vec<u8>>, T),
 ) -> Result<Changed<T>, StoreError> {
-    let Unchanged { mut read, mut conflicts } = first;
-    loop {
+    until_stored(data, key, Some(first), |Unchanged { read, conflicts }| {
         let (value, answer) = transition(&read.value);
-        let Some(value) = value else {
-            return Ok(Changed { answer, conflicts });
+        let done = match value {
+            None => true,
+            Some(value) => stored(data, key, &value, read.version)?,
         };
-        match data.set(key, &value, read.version).map_err(StoreError::Host)? {
-            Written::Stored => return Ok(Changed { answer, conflicts }),
-            Written::Conflict => conflicts = conflicts.saturating_add(1),
-        }
-        if conflicts >= ATTEMPTS {
-            return Err(StoreError::Contended);
-        }
-        // The version is always that of the read before. A create must not be tried on an older one's word: on a key that exists it would be
-        // taken for a write with that version.
-        read = data.get(key).map_err(StoreError::Host)?;
-    }
+        Ok(done.then_some(Changed { answer, conflicts }))
+    })
 }
 
 /// The same as [`change`] for a `transition` that writes the new value into `buffer`, so that nothing has to be allocated for it. If it answers
@@ -157,20 +148,47 @@ pub fn rewrite<T>(
     buffer: &mut Vec<u8>,
     mut transition: impl FnMut(&[u8], &mut Vec<u8>) -> Option<T>,
 ) -> Result<Result<Changed<T>, Unchanged>, StoreError> {
-    let mut conflicts = 0_u32;
-    loop {
-        let read = data.get(key).map_err(StoreError::Host)?;
+    until_stored(data, key, None, |Unchanged { read, conflicts }| {
         let Some(answer) = transition(&read.value, buffer) else {
-            return Ok(Err(Unchanged { read, conflicts }));
+            return Ok(Some(Err(Unchanged { read, conflicts })));
         };
-        if data.set(key, buffer, read.version).map_err(StoreError::Host)? == Written::Stored {
-            return Ok(Ok(Changed { answer, conflicts }));
+        Ok(stored(data, key, buffer, read.version)?.then_some(Ok(Changed { answer, conflicts })))
+    })
+}
+
+/// Lets `attempt` make something of what is stored, until it says that it is done; `first` is what was read already.
+#[inline(always)]
+fn until_stored<T>(
+    data: &impl SharedData,
+    key: &[u8],
+    mut first: Option<Unchanged>,
+    mut attempt: impl FnMut(Unchanged) -> Result<Option<T>, StoreError>,
+) -> Result<T, StoreError> {
+    let mut conflicts = 0;
+    loop {
+        // The version is always that of the last read before. A create must not be tried on an older one's word: on a key that exists it would
+        // be taken for a write with that version.
+        let read = match first.take() {
+            Some(first) => {
+                conflicts = first.conflicts;
+                first
+            }
+            None => Unchanged { conflicts, ..read(data, key)? },
+        };
+        if let Some(done) = attempt(read)? {
+            return Ok(done);
         }
         conflicts = conflicts.saturating_add(1);
         if conflicts >= ATTEMPTS {
             return Err(StoreError::Contended);
         }
     }
+}
+
+/// Writes `value`; whether it is stored, and not a lost race.
+#[inline(always)]
+fn stored(data: &impl SharedData, key: &[u8], value: &[u8], version: Version) -> Result<bool, StoreError> {
+    Ok(data.set(key, value, version).map_err(StoreError::Host)? == Written::Stored)
 }
 
 /// Shared data of one thread, for tests and tools outside a proxy.
