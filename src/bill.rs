@@ -3,9 +3,9 @@
 //! A bill is opened when a request is admitted whose response takes tokens that some limit counts, follows the response as it passes, and is closed
 //! once, however the stream ends: with what the response [reported](crate::usage), or an estimate of it, or with everything given back.
 
+use crate::account::Account;
 use crate::ask::Splice;
 use crate::cost::Estimate;
-use crate::ledger::Account;
 use crate::reservation::Reservation;
 use crate::usage::{Dropper, Reader, Usage};
 use crate::window::Timestamp;

@@ -3,6 +3,7 @@
 mod bodies;
 mod telling;
 
+use crate::account::Account;
 #[cfg(feature = "llm")]
 use crate::bill::Bill;
 use crate::caller::{self, Caller, Who};
@@ -10,7 +11,7 @@ use crate::config::Config;
 use crate::cost::Cost;
 use crate::decision::Decision;
 use crate::key::Found;
-use crate::ledger::{Account, Charged, Clock, Ledger, Mode};
+use crate::ledger::{Charged, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome};
 use crate::memo::Memo;
 use crate::metrics::{Metric, Metrics, Outcome as Counted, Reason, Registry};

@@ -1,5 +1,6 @@
 //! The ledger: the records of all callers, each charged in one step, wherever it is.
 
+use crate::account::{Account, Accounts, Place};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::consumer::Consumer;
@@ -9,7 +10,7 @@ use crate::decision::{Decision, Standing};
 use crate::exhausted::Exhausted;
 use crate::lease::{Found, Lease, Leases};
 use crate::limiter::{self, Outcome};
-use crate::metrics::{Meters, Metrics, Reason, TokenMeters};
+use crate::metrics::{Meters, Metrics, Reason};
 use crate::namespace::Namespace;
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
@@ -17,10 +18,10 @@ use crate::reservation::Reservation;
 use crate::rule::Charging;
 use crate::store::{self, Changed, HostError, SharedData, StoreError, Unchanged};
 use crate::table::{self, Charge, Churn};
-use crate::terms::{Base, Book, Terms};
+use crate::terms::{Book, Terms};
 use crate::usage::Usage;
 use crate::window::Timestamp;
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -38,7 +39,7 @@ pub trait Clock {
 #[derive(Debug)]
 pub struct Ledger {
     namespace: Namespace,
-    book: Book,
+    accounts: Accounts,
     /// How every counter of this configuration counts.
     rules: HashMap<CounterId, Rule>,
     /// Some limit reserves tokens.
@@ -49,34 +50,6 @@ pub struct Ledger {
     leases: Leases,
     /// Where the record of a request that passes is written.
     record: RefCell<Vec<u8>>,
-    /// Of each listed consumer, by index, under no rule: made when it first calls.
-    consumers: Box<[OnceCell<Rc<Account>>]>,
-}
-
-/// One record and what it is charged under.
-#[derive(Debug)]
-pub struct Account {
-    /// What.
-    pub terms: Rc<Terms>,
-    place: Place,
-    /// What is counted of its responses.
-    tokens: Option<Rc<TokenMeters>>,
-    /// Whether it has used up a limit: then it is likely to be denied again.
-    exhausted: RefCell<Option<Box<Exhausted>>>,
-}
-
-/// Where a record is.
-#[derive(Clone, Debug)]
-enum Place {
-    /// In a value of its own: that of the listed consumer with this index.
-    Own(usize, Rc<[u8]>),
-    /// In the table.
-    Table {
-        /// The hash of who it is.
-        hash: u64,
-        /// Every counter it can ever have.
-        counters: Rc<[CounterId]>,
-    },
 }
 
 /// What charging a record came to.
@@ -109,14 +82,6 @@ pub enum Mode {
     Look,
 }
 
-// === impl Account ===
-
-impl Account {
-    fn new(terms: Rc<Terms>, place: Place, tokens: Option<Rc<TokenMeters>>) -> Self {
-        Self { terms, place, tokens, exhausted: RefCell::default() }
-    }
-}
-
 // === impl Charged ===
 
 impl Charged {
@@ -146,9 +111,9 @@ impl Ledger {
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
         }
-        let consumers = config.consumers.consumers().iter().map(|_| OnceCell::new()).collect();
+        let accounts = Accounts::new(config, book);
         let (tells, leases) = (!config.headers.is_empty(), Leases::new(config.lease));
-        Self { namespace, book, rules, reserves, tells, meters, leases, record: RefCell::default(), consumers }
+        Self { namespace, accounts, rules, reserves, tells, meters, leases, record: RefCell::default() }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -172,54 +137,12 @@ impl Ledger {
     /// The account of a listed consumer whose request no rule concerns, but for what it costs.
     #[inline]
     pub fn usual_account(&self, index: usize, consumer: &Consumer) -> Option<&Rc<Account>> {
-        let usual = self.consumers.get(index)?;
-        match usual.get() {
-            Some(account) => Some(account),
-            None => self.first_account(index, consumer, usual),
-        }
+        self.accounts.usual(&self.namespace, index, consumer)
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
     pub fn accounts(&self, caller: &Caller<'_>, charging: &Charging) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
-        match caller {
-            Caller::Listed { index, consumer, .. } => {
-                let usual = self.usual_account(*index, consumer)?;
-                if charging.is_usual() {
-                    return Some((usual.clone(), None));
-                }
-                Some((self.account(base(*index, consumer), usual.place.clone(), charging)?, None))
-            }
-            Caller::Unlisted { hash, plan, guard, .. } => {
-                let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
-                let guard = match *guard {
-                    Some((hash, plan)) => {
-                        let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        let account = Account::new(terms, place(hash, plan), None);
-                        (!account.terms.limits.is_empty()).then(|| Rc::new(account))
-                    }
-                    None => None,
-                };
-                Some((self.account(Base::Plan(*plan), place(*hash, *plan), charging)?, guard))
-            }
-        }
-    }
-
-    #[cold]
-    fn first_account<'a>(
-        &self,
-        index: usize,
-        consumer: &Consumer,
-        cell: &'a OnceCell<Rc<Account>>,
-    ) -> Option<&'a Rc<Account>> {
-        let place = Place::Own(index, self.namespace.consumer_record(consumer).into());
-        let account = self.account(base(index, consumer), place, &Charging::default())?;
-        Some(cell.get_or_init(|| account))
-    }
-
-    fn account(&self, base: Base, place: Place, charging: &Charging) -> Option<Rc<Account>> {
-        let terms = self.book.terms(base, charging)?;
-        let tokens = self.book.tokens(&terms, charging);
-        Some(Rc::new(Account::new(terms, place, tokens)))
+        self.accounts.of(&self.namespace, caller, charging)
     }
 
     /// Counts a response's usage in the metrics of the caller's plan and model; whether that was estimated, because nothing said it. Once a
@@ -599,11 +522,6 @@ impl Ledger {
 /// The host's time, if that is later: a worker that was held up has an old clock in hand, and the host's knows whether it was set back.
 fn later(host: &impl Clock, now: Timestamp) -> Option<Timestamp> {
     host.now().ok().filter(|later| *later > now)
-}
-
-/// Whose limits a consumer has.
-fn base(index: usize, consumer: &Consumer) -> Base {
-    if consumer.limits.is_some() { Base::Consumer(index) } else { Base::Plan(consumer.plan) }
 }
 
 /// Gives back to a record in a value of its own; returns the races lost meanwhile.

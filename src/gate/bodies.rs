@@ -1,10 +1,10 @@
 //! What of the gate's work has to do with bodies: which requests wait for theirs, what is estimated of them, and the bills of responses.
 
 use super::{Action, Content, Gate, Host, Verdict};
+use crate::account::Account;
 use crate::ask::{ATTACHED_BYTES_PER_TOKEN, Answer, Ask, Target};
 use crate::bill::{Asked, Bill, Closed};
 use crate::cost::Estimate;
-use crate::ledger::Account;
 use crate::metrics::{Metrics, Reason};
 use crate::request::{Headers, Request};
 use crate::reservation::Reservation;

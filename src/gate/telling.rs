@@ -2,6 +2,7 @@
 //! to what does not.
 
 use super::{Action, Gate, Host, Passed, Response, Verdict};
+use crate::account::Account;
 use crate::bill::Bill;
 use crate::caller::Caller;
 use crate::config::FailureMode;
@@ -12,7 +13,6 @@ use crate::dialect::Asked;
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
-use crate::ledger::Account;
 use crate::limiter::Outcome;
 use crate::metrics::{Metrics, NONE, Outcome as Counted, Reason};
 use crate::refusal::{Exceeded, Pause, Refusal};

@@ -1,11 +1,12 @@
 //! The ledger: charged and given back alike, wherever a record is.
 
 use crate::gate::Proxy;
+use allowance::account::Account;
 use allowance::caller::Caller;
 use allowance::config::Config;
 use allowance::cost::Cost;
 use allowance::decision::Decision;
-use allowance::ledger::{Account, Clock, Ledger, Mode};
+use allowance::ledger::{Clock, Ledger, Mode};
 use allowance::metrics::Registry;
 use allowance::namespace::{Kind, Namespace};
 use allowance::rule::Charging;

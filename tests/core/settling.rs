@@ -2,11 +2,12 @@
 
 use crate::gate::Proxy;
 use crate::tokens::bounded;
+use allowance::account::Account;
 use allowance::caller::Caller;
 use allowance::config::Config;
 use allowance::cost::{Cost, Thousandths};
 use allowance::decision::Decision;
-use allowance::ledger::{Account, Clock, Ledger, Mode};
+use allowance::ledger::{Clock, Ledger, Mode};
 use allowance::limiter::Outcome;
 use allowance::metrics::Registry;
 use allowance::namespace::{Kind, Namespace};
