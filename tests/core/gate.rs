@@ -269,11 +269,11 @@ fn a_worker_with_an_old_clock_in_hand_looks_again() {
     assert_eq!(proxy.ask(&gate, "a", "/"), (200, None));
     assert_eq!(proxy.ask(&gate, "a", "/"), (200, None)); // 2 of 2 in the window that began at START
     // A worker that read the clock a second ago, and was held up since.
-    *proxy.clock.borrow_mut() = vec![START - SECOND, START + 1];
+    proxy.show_in_turn(&[START - SECOND, START + 1]);
     proxy.looks.set(0);
     assert_eq!(proxy.ask(&gate, "a", "/").0, 429);
     assert_eq!(proxy.looks.get(), 2);
-    *proxy.clock.borrow_mut() = vec![START + 2];
+    proxy.show(START + 2);
     assert_eq!(proxy.ask(&gate, "a", "/").0, 429, "nothing was moved into an older window");
 }
 
