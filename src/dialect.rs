@@ -17,7 +17,7 @@ mod writer;
 use crate::fields::Fields;
 use crate::headers::Provider;
 use crate::refusal::Facts;
-use crate::request::{Headers, Lines, percent_decode};
+use crate::request::{Headers, Lines, Names, percent_decode};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -25,8 +25,8 @@ use std::fmt;
 pub struct Dialect {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// Whether a request speaks it, for `auto`.
-    speaks: fn(&Asked<'_>) -> bool,
+    /// What tells of a request that it is for this provider's API, for `auto`.
+    signs: Signs,
     /// The body's type; `None` where the proxy sets it.
     pub content_type: Option<&'static str>,
     /// The body.
@@ -39,7 +39,18 @@ pub struct Dialect {
     pub left: Option<Provider>,
 }
 
-/// Every dialect that can be configured; `auto` takes the first that the request speaks, or JSON.
+/// By what a request for a provider's API is known: any of it.
+#[derive(Clone, Copy, Debug)]
+struct Signs {
+    /// The path ends so.
+    ends: &'static [&'static str],
+    /// The path goes through this, which starts with a slash.
+    through: &'static [&'static str],
+    /// There is this header.
+    header: Option<&'static str>,
+}
+
+/// Every dialect that can be configured; `auto` takes the first whose signs a request has, or else problem details or JSON.
 const ALL: [&Dialect; 8] = [
     &gemini::DIALECT,
     &azure::DIALECT,
@@ -50,6 +61,13 @@ const ALL: [&Dialect; 8] = [
     &json::DIALECT,
     &text::DIALECT,
 ];
+
+/// The headers among all signs.
+const HEADERS: Names = Names::of("anthropic-version").or(Names::of("x-goog-api-key"));
+
+/// How the parts of a path start that are signs, but for those that start with a colon. In paths of other APIs nothing does, which this tells at once.
+const STARTS: [[u8; 8]; 7] =
+    [*b"/v1/chat", *b"/v1/comp", *b"/v1/embe", *b"/v1/mess", *b"/v1/resp", *b"/v1beta/", *b"/openai/"];
 
 /// Which dialect a configuration asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,8 +86,19 @@ pub struct Asked<'h> {
     path: Cow<'h, [u8]>,
     query: &'h [u8],
     headers: &'h Headers,
-    /// How long the names of the headers are, a bit for each length. Most that are looked for are not there, which this tells at once.
-    lengths: u64,
+    names: Names,
+}
+
+// === impl Signs ===
+
+impl Signs {
+    const NONE: Self = Self { ends: &[], through: &[], header: None };
+
+    fn are_in(&self, asked: &Asked<'_>) -> bool {
+        asked.path_ends_with(self.ends)
+            || self.through.iter().any(|part| asked.path_has(part))
+            || self.header.is_some_and(|name| asked.header(name).is_some())
+    }
 }
 
 // === impl Dialect ===
@@ -81,10 +110,10 @@ impl Dialect {
     }
 }
 
-/// The name tells.
+/// There is one of each.
 impl PartialEq for Dialect {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        std::ptr::eq(self, other)
     }
 }
 
@@ -107,7 +136,11 @@ impl Format {
         }
         match self {
             Self::Fixed(dialect) => dialect,
-            Self::Auto => ALL.into_iter().find(|dialect| (dialect.speaks)(asked)).unwrap_or(&json::DIALECT),
+            Self::Auto => match asked.api() {
+                Some(dialect) => dialect,
+                None if problem::speaks(asked) => &problem::DIALECT,
+                None => &json::DIALECT,
+            },
         }
     }
 }
@@ -118,7 +151,6 @@ impl<'h> Asked<'h> {
     /// Of a request with these headers.
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
-        let lengths = headers.name_lengths().fold(0, |lengths, length| lengths | of_length(length));
         let target = headers.first(":path").unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let written = parts.next().unwrap_or_default();
@@ -130,7 +162,7 @@ impl<'h> Asked<'h> {
         } else {
             Cow::Borrowed(without_slash(written))
         };
-        Self { path, query, headers, lengths }
+        Self { path, query, headers, names: headers.names() }
     }
 
     /// All headers.
@@ -142,12 +174,23 @@ impl<'h> Asked<'h> {
     /// The first value of a header.
     #[must_use]
     pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        if self.lengths & of_length(name.len()) == 0 { None } else { self.headers.first(name) }
+        if self.names.may_have(Names::of(name)) { self.headers.first(name) } else { None }
     }
 
     /// What there is of a header.
     fn lines(&self, name: &str) -> Lines<'_> {
-        if self.lengths & of_length(name.len()) == 0 { Lines::None } else { self.headers.lines(name) }
+        if self.names.may_have(Names::of(name)) { self.headers.lines(name) } else { Lines::None }
+    }
+
+    /// The provider whose API it is for, if that can be told.
+    #[inline]
+    fn api(&self) -> Option<&'static Dialect> {
+        if self.names.may_have(HEADERS) || may_have_signs(&self.path) { self.api_by_signs() } else { None }
+    }
+
+    #[inline(never)]
+    fn api_by_signs(&self) -> Option<&'static Dialect> {
+        ALL.into_iter().find(|dialect| dialect.signs.are_in(self))
     }
 
     /// The proxy's id of the request, if it can be repeated: clients may have had a hand in it.
@@ -175,9 +218,17 @@ impl<'h> Asked<'h> {
     }
 }
 
-/// The bit that stands for names of this length, and of lengths that no name has which is looked for.
-fn of_length(length: usize) -> u64 {
-    1 << (length & 63)
+/// Whether some part of a path starts as a sign does.
+fn may_have_signs(path: &[u8]) -> bool {
+    let mut rest = path;
+    while let Some((byte, after)) = rest.split_first() {
+        let start = if *byte == b'/' { rest.first_chunk() } else { None };
+        if *byte == b':' || start.is_some_and(|start| STARTS.contains(start)) {
+            return true;
+        }
+        rest = after;
+    }
+    false
 }
 
 /// A path without the slashes at its end.
@@ -186,10 +237,6 @@ fn without_slash(mut path: &[u8]) -> &[u8] {
         path = before;
     }
     path
-}
-
-fn never(_: &Asked<'_>) -> bool {
-    false
 }
 
 fn no_fields(_: &Facts<'_>, _: &Asked<'_>, _: &mut Fields) {}
@@ -232,6 +279,21 @@ mod tests {
         }
         assert_eq!(recognized("/v1/models", &[("anthropic-version", "2026-10-21")]), "anthropic");
         assert_eq!(recognized("/v1/models", &[("x-goog-api-key", "k")]), "gemini");
+    }
+
+    #[test]
+    fn no_sign_is_passed_over() {
+        for (dialect, Signs { ends, through, header }) in ALL.iter().map(|dialect| (dialect.name, dialect.signs)) {
+            for end in ends {
+                assert_eq!(recognized(&format!("/a/b{end}"), &[]), dialect, "{end}");
+            }
+            for part in through {
+                assert_eq!(recognized(&format!("/a{part}b"), &[]), dialect, "{part}");
+            }
+            for name in header {
+                assert_eq!(recognized("/a", &[(name, "b")]), dialect, "{name}");
+            }
+        }
     }
 
     #[test]

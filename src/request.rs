@@ -158,9 +158,15 @@ impl Headers {
         bytes
     }
 
-    /// How long the name of each header is, in bytes.
-    pub fn name_lengths(&self) -> impl Iterator<Item = usize> {
-        self.parts().0.iter().map(|pair| lengths_of(pair).0)
+    /// Which headers there are, most likely.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let (lengths, texts) = self.parts();
+        let mut text = 0;
+        let last = |line: Line| {
+            texts.get(line.name().end.wrapping_sub(1)).map_or(0, |last| Names::bit(line.name_length, *last))
+        };
+        Names(lengths.iter().fold(0, |names, pair| names | last(Line::at(&mut text, pair))))
     }
 
     /// Names and values.
@@ -222,6 +228,39 @@ impl Headers {
             }
         }
         found
+    }
+}
+
+/// Names of headers, as a set that may say of others that they are in it: a bit for each length and last letter. Most that are looked for are
+/// not there, which this tells at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names(u64);
+
+impl Names {
+    /// This one, in any case.
+    #[must_use]
+    pub const fn of(name: &str) -> Self {
+        match name.as_bytes() {
+            [.., last] => Self(Self::bit(name.len(), *last)),
+            [] => Self(0),
+        }
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether any of those may be in it.
+    #[must_use]
+    pub const fn may_have(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    const fn bit(length: usize, last: u8) -> u64 {
+        // In ASCII this is the bit of lower case.
+        1 << (length.wrapping_add((last | 0x20) as usize) & 63)
     }
 }
 
@@ -324,7 +363,9 @@ mod tests {
         assert_eq!(headers.values("x-key").collect::<Vec<_>>(), [b"a".as_slice(), b"\xff\0"]);
         assert_eq!(headers.values("x-other").collect::<Vec<_>>(), [b""]);
         assert_eq!(headers.values("x-none").count(), 0);
-        assert_eq!(headers.name_lengths().collect::<Vec<_>>(), [5, 5, 7, 5]);
+        for (name, there) in [("x-key", true), ("X-OTHER", true), ("x-none", false), ("x-kex", false)] {
+            assert_eq!(headers.names().may_have(Names::of(name)), there, "{name}");
+        }
     }
 
     #[test]
@@ -339,7 +380,7 @@ mod tests {
         fn any_bytes_are_safe_to_decode(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(headers) = Headers::decode(bytes.clone()) {
                 let _ = headers.values("x").count();
-                let _ = headers.name_lengths().count();
+                let _ = headers.names();
             }
             let _ = percent_decode(&bytes);
         }

@@ -1,27 +1,21 @@
 //! Anthropic: the type of error tells, and times are instants.
 
 use super::writer::Writer;
-use super::{Asked, Dialect};
+use super::{Asked, Dialect, Signs};
 use crate::fields::Fields;
 use crate::headers::{Beside, Left};
 use crate::plan::Count;
 use crate::refusal::{Class, Facts};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "anthropic",
-    speaks,
+    signs: Signs { ends: &["/v1/messages"], through: &["/v1/messages/"], header: Some("anthropic-version") },
     content_type: Some("application/json"),
     body,
     fields,
     alike: false,
     left: Some(|left, fields| Some(left_of(left, fields))),
 };
-
-fn speaks(asked: &Asked<'_>) -> bool {
-    asked.header("anthropic-version").is_some()
-        || asked.path_ends_with(&["/v1/messages"])
-        || asked.path_has("/v1/messages/")
-}
 
 fn body(facts: &Facts<'_>, asked: &Asked<'_>) -> Vec<u8> {
     let r#type = match facts.class {

@@ -1,14 +1,14 @@
 //! Azure OpenAI: the code is the status, and times are bare seconds.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, openai};
+use super::{Asked, Dialect, Signs, openai};
 use crate::digits::Digits;
 use crate::refusal::Facts;
 use crate::window::seconds_up;
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "azure",
-    speaks: |asked| asked.path_has("/openai/deployments/") || asked.path_has("/openai/v1/"),
+    signs: Signs { through: &["/openai/deployments/", "/openai/v1/"], ..Signs::NONE },
     content_type: Some("application/json"),
     body,
     fields: openai::fields,

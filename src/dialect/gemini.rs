@@ -1,13 +1,13 @@
 //! Google Gemini: `google.rpc.Status` in JSON. Streams that are JSON arrays, and the OpenAI-compatible endpoint, have their errors in arrays.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, no_fields};
+use super::{Asked, Dialect, Signs, no_fields};
 use crate::digits::Digits;
 use crate::refusal::{Class, Facts, Pause};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "gemini",
-    speaks,
+    signs: Signs { ends: &METHODS, through: &[COMPATIBLE], header: Some("x-goog-api-key") },
     content_type: Some("application/json"),
     body,
     fields: no_fields,
@@ -18,13 +18,11 @@ pub(super) const DIALECT: Dialect = Dialect {
 const METHODS: [&str; 5] =
     [":generateContent", ":streamGenerateContent", ":countTokens", ":embedContent", ":batchEmbedContents"];
 
-fn speaks(asked: &Asked<'_>) -> bool {
-    asked.path_ends_with(&METHODS) || is_compatible(asked) || asked.header("x-goog-api-key").is_some()
-}
-
 /// The endpoint for OpenAI's clients.
+const COMPATIBLE: &str = "/v1beta/openai/";
+
 fn is_compatible(asked: &Asked<'_>) -> bool {
-    asked.path_has("/v1beta/openai/")
+    asked.path_has(COMPATIBLE)
 }
 
 fn in_array(asked: &Asked<'_>) -> bool {

@@ -3,17 +3,17 @@
 //! How long to wait is said twice: in `google.rpc.RetryInfo` among the status's details, for applications, and as pushback (gRPC proposal A6),
 //! for the clients' own retries.
 
-use super::{Asked, Dialect, never};
+use super::{Asked, Dialect, Signs};
 use crate::base64::{Padding, encode};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::refusal::{Denied, Facts};
 use crate::reply::LONGEST_RETRY;
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "grpc",
     // Known before any other, and never by name.
-    speaks: never,
+    signs: Signs::NONE,
     content_type: None,
     body: |facts, _| facts.message.as_bytes().to_vec(),
     fields,

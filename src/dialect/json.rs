@@ -1,12 +1,12 @@
 //! The default: OpenAI's error object, and the limit beside it.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, never, no_fields, openai};
+use super::{Asked, Dialect, Signs, no_fields, openai};
 use crate::refusal::Facts;
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "json",
-    speaks: never,
+    signs: Signs::NONE,
     content_type: Some("application/json"),
     body,
     fields: no_fields,

@@ -1,14 +1,14 @@
 //! Mistral: flat, and on OpenAI's paths, so that only a configuration can ask for it.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, never, no_fields};
+use super::{Asked, Dialect, Signs, no_fields};
 use crate::fields::Fields;
 use crate::headers::{Beside, Left};
 use crate::refusal::{Class, Facts};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "mistral",
-    speaks: never,
+    signs: Signs::NONE,
     content_type: Some("application/json"),
     body,
     fields: no_fields,

@@ -4,26 +4,25 @@
 //! `x-should-retry`), and people whom it tells to pay OpenAI would do so in vain.
 
 use super::writer::Writer;
-use super::{Asked, Dialect};
+use super::{Asked, Dialect, Signs};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Beside, Left};
 use crate::refusal::{Facts, Pause};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "openai",
-    speaks,
+    signs: Signs {
+        ends: &["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"],
+        through: &["/v1/responses/"],
+        header: None,
+    },
     content_type: Some("application/json"),
     body: |facts, _| Writer::object(|body| write_error(facts, body)),
     fields,
     alike: false,
     left: Some(|left, fields| Some(left_of(left, fields, |reset| write_duration(left.reset, reset)))),
 };
-
-fn speaks(asked: &Asked<'_>) -> bool {
-    asked.path_ends_with(&["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"])
-        || asked.path_has("/v1/responses/")
-}
 
 /// The member `error`, with what OpenAI's SDKs and many others read.
 pub(super) fn write_error(facts: &Facts<'_>, body: &mut Writer) {

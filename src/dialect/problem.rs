@@ -1,18 +1,25 @@
 //! Problem details (RFC 9457), with the problem type of draft-ietf-httpapi-ratelimit-headers. The member `error` is for SDKs that look for it.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, no_fields, openai};
+use super::{Asked, Dialect, Signs, no_fields, openai};
 use crate::refusal::{Class, Facts};
 use crate::request::Lines;
 
-pub(super) const DIALECT: Dialect =
-    Dialect { name: "problem", speaks, content_type: Some(KIND), body, fields: no_fields, alike: true, left: None };
+pub(super) static DIALECT: Dialect = Dialect {
+    name: "problem",
+    signs: Signs::NONE,
+    content_type: Some(KIND),
+    body,
+    fields: no_fields,
+    alike: true,
+    left: None,
+};
 
 const KIND: &str = "application/problem+json";
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
 
 /// Whether `accept` names it, and not as what is not wanted.
-fn speaks(asked: &Asked<'_>) -> bool {
+pub(super) fn speaks(asked: &Asked<'_>) -> bool {
     match asked.lines("accept") {
         Lines::None => false,
         Lines::One(value) => names_it(value),

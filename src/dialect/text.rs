@@ -1,10 +1,10 @@
 //! Plain text: the sentence alone.
 
-use super::{Dialect, never, no_fields};
+use super::{Dialect, Signs, no_fields};
 
-pub(super) const DIALECT: Dialect = Dialect {
+pub(super) static DIALECT: Dialect = Dialect {
     name: "text",
-    speaks: never,
+    signs: Signs::NONE,
     content_type: Some("text/plain; charset=utf-8"),
     body: |facts, _| facts.message.as_bytes().to_vec(),
     fields: no_fields,
