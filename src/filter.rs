@@ -151,7 +151,7 @@ fn request_headers(id: u32, _end: bool) -> Action {
         crash_if_asked();
     }
     if let Some(note) = note {
-        leave(note);
+        leave(&note);
     }
     match action {
         #[cfg(not(feature = "llm"))]
@@ -279,8 +279,8 @@ impl Stream {
 
 /// Leaves what access logs can say.
 #[inline(never)]
-fn leave(note: String) {
-    if let Err(error) = Proxy.note("allowance", &note) {
+fn leave(note: &str) {
+    if let Err(error) = Proxy.note("allowance", note) {
         log::debug!("the access log goes without: {error}");
     }
 }

@@ -51,7 +51,7 @@ pub struct Verdict {
     /// What happens.
     pub action: Action,
     /// `consumer=… plan=… limit=… decision=…`, of a denial or of every request, as the configuration has it.
-    pub note: Option<String>,
+    pub note: Option<Rc<str>>,
 }
 
 /// What happens to a request.

@@ -10,6 +10,7 @@ use crate::refusal::{Details, Exceeded, Facts, Pause, Refusal};
 use crate::request::Headers;
 use crate::window::seconds_up;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
@@ -61,17 +62,16 @@ pub struct Said(RefCell<Vec<Option<Last>>>);
 
 /// What a caller was told last.
 #[derive(Debug)]
-pub struct Last {
+struct Last {
     /// The caller's index among the listed consumers.
-    pub consumer: usize,
-    /// What it says.
-    pub saying: Saying,
-    /// As it was sent.
-    pub reply: Rc<Reply>,
-    /// What access logs could say of it, and the name of the key that was used, which is in there.
-    pub note: String,
-    /// See there.
-    pub key: Option<Box<str>>,
+    consumer: usize,
+    /// The name of the key that was used, which is in the note.
+    key: Option<Box<str>>,
+    saying: Saying,
+    reply: Rc<Reply>,
+    /// Where its wait in milliseconds is.
+    milliseconds: Range<usize>,
+    note: Rc<str>,
 }
 
 /// How many callers' replies are kept.
@@ -162,26 +162,34 @@ impl Said {
         (consumer, key): (usize, Option<&str>),
         saying: &Saying,
         milliseconds: &Digits,
-    ) -> Option<(Rc<Reply>, String)> {
+    ) -> Option<(Rc<Reply>, Rc<str>)> {
         let mut kept = self.0.borrow_mut();
         let last = kept.get_mut(consumer % KEPT)?.as_mut()?;
         if last.consumer != consumer || last.saying != *saying || last.key.as_deref() != key {
             return None;
         }
         // While nobody else has it.
-        let reply = Rc::get_mut(&mut last.reply)?;
-        let replaced = reply.headers.replace(MILLISECONDS, milliseconds.as_bytes());
-        replaced.then(|| (last.reply.clone(), last.note.clone()))
+        let place = Rc::get_mut(&mut last.reply)?.headers.value_mut(&last.milliseconds)?;
+        let digits = milliseconds.as_bytes();
+        if place.len() != digits.len() {
+            return None;
+        }
+        place.copy_from_slice(digits);
+        Some((last.reply.clone(), last.note.clone()))
     }
 
-    /// Keeps what a caller is told.
-    pub fn keep(&self, last: Last) {
+    /// Keeps what a caller is told, and what access logs can say of it.
+    pub fn keep(&self, (consumer, key): (usize, Option<&str>), saying: Saying, reply: &Rc<Reply>, note: &Rc<str>) {
+        let Some(milliseconds) = reply.headers.place(MILLISECONDS) else {
+            return;
+        };
         let mut kept = self.0.borrow_mut();
         if kept.is_empty() {
             kept.resize_with(KEPT, || None);
         }
-        if let Some(slot) = kept.get_mut(last.consumer % KEPT) {
-            *slot = Some(last);
+        if let Some(slot) = kept.get_mut(consumer % KEPT) {
+            let (reply, note) = (reply.clone(), note.clone());
+            *slot = Some(Last { consumer, key: key.map(Into::into), saying, reply, milliseconds, note });
         }
     }
 }

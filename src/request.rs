@@ -185,15 +185,20 @@ impl Headers {
         &self.bytes
     }
 
-    /// Puts a value of the same length in place of a header's first; whether there is such a one.
+    /// Where the first value of a header is.
     #[must_use]
-    pub fn replace(&mut self, name: &str, value: &[u8]) -> bool {
+    pub fn place(&self, name: &str) -> Option<Range<usize>> {
         let (lengths, texts) = self.parts();
         let mut text = 0;
-        let found = lengths.iter().map(|pair| Line::at(&mut text, pair)).find(|line| line.is(name, texts));
-        let (_, texts) = self.bytes.split_at_mut_checked(self.texts).unwrap_or_default();
-        let place = found.and_then(|line| texts.get_mut(line.value())).filter(|place| place.len() == value.len());
-        place.map(|place| place.copy_from_slice(value)).is_some()
+        let line = lengths.iter().map(|pair| Line::at(&mut text, pair)).find(|line| line.is(name, texts))?;
+        let Range { start, end } = line.value();
+        Some(self.texts.checked_add(start)?..self.texts.checked_add(end)?)
+    }
+
+    /// What is at a [place](Self::place), to write something else of the same length there.
+    #[must_use]
+    pub fn value_mut(&mut self, place: &Range<usize>) -> Option<&mut [u8]> {
+        self.bytes.get_mut(place.clone())
     }
 
     /// The values of a header; `name` is lower-case, as the host gives names.

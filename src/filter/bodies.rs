@@ -197,7 +197,7 @@ impl Stream {
         #[cfg(feature = "crash")]
         super::crash_if_asked();
         if let Some(note) = note {
-            super::leave(note);
+            super::leave(&note);
         }
         match action {
             Decided::Pass(mut passed) => {

@@ -16,7 +16,7 @@ use crate::headers::{Groups, Style};
 use crate::limiter::Outcome;
 use crate::metrics::{Metrics, NONE, Outcome as Counted, Reason};
 use crate::refusal::{Exceeded, Pause, Refusal};
-use crate::reply::{Form, Last, Reply, Saying};
+use crate::reply::{Form, Reply, Saying};
 use crate::request::Request;
 use crate::rule::{self, Model};
 use crate::store::{self, StoreError};
@@ -134,19 +134,18 @@ impl Gate {
         let milliseconds = Digits::of(pause.milliseconds());
         let saying = Saying::of(&self.config.denial, form, &standing, pause, &milliseconds);
         let kept = match caller {
-            Caller::Listed { index, .. } => saying.map(|saying| (*index, caller.key_name(), saying)),
+            Caller::Listed { index, .. } => saying.map(|saying| ((*index, caller.key_name()), saying)),
             Caller::Unlisted { .. } => None,
         };
-        if let Some((index, key, saying)) = &kept
-            && let Some((reply, note)) = self.said.again((*index, *key), saying, &milliseconds)
+        if let Some((who, saying)) = &kept
+            && let Some((reply, note)) = self.said.again(*who, saying, &milliseconds)
         {
             return Verdict { action: Action::Refuse(reply), note: Some(note) };
         }
         let note = note(caller, terms, Some(standing.limit), Counted::Denied);
         let reply = self.deny(form, caller, (terms, standing, &[]), (1, Wait::For(wait)), now);
-        if let Some((consumer, key, saying)) = kept {
-            let (reply, note) = (reply.clone(), note.clone());
-            self.said.keep(Last { consumer, saying, reply, note, key: key.map(Into::into) });
+        if let Some((who, saying)) = kept {
+            self.said.keep(who, saying, &reply, &note);
         }
         Verdict { action: Action::Refuse(reply), note: Some(note) }
     }
@@ -238,8 +237,8 @@ impl Gate {
         self.config.partition_key.then(|| caller.partition(self.namespace()))
     }
 
-    fn note_without_caller(&self, outcome: Counted) -> Option<String> {
-        let note = || format!("consumer={NONE} plan={NONE} limit={NONE} decision={}", outcome.label());
+    fn note_without_caller(&self, outcome: Counted) -> Option<Rc<str>> {
+        let note = || format!("consumer={NONE} plan={NONE} limit={NONE} decision={}", outcome.label()).into();
         self.config.log_all.then(note)
     }
 
@@ -263,7 +262,7 @@ impl Gate {
 
 /// What the access log can say of a decision. Put together from its pieces: every denial has one, and formatting takes several times as long.
 #[inline(never)]
-fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Counted) -> String {
+fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Counted) -> Rc<str> {
     let limit = limit.and_then(|limit| by.limits.get(limit)).map_or(NONE, |limit| &limit.label);
     let (name, key) = match caller {
         Caller::Listed { consumer, .. } => (Cow::Borrowed(&*consumer.name), caller.key_name()),
@@ -276,7 +275,7 @@ fn note(caller: &Caller<'_>, by: &Terms, limit: Option<usize>, outcome: Counted)
     {
         note.push_str(piece);
     }
-    note
+    note.into()
 }
 
 // === impl Passed ===
