@@ -2,7 +2,7 @@
 
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::consumer::Consumer;
+use crate::consumer::{Consumer, Directory};
 use crate::exhausted::Exhausted;
 use crate::metrics::TokenMeters;
 use crate::namespace::Namespace;
@@ -22,6 +22,17 @@ pub struct Account {
     pub(crate) tokens: Option<Rc<TokenMeters>>,
     /// Whether it has used up a limit: then it is likely to be denied again.
     pub(crate) exhausted: RefCell<Option<Box<Exhausted>>>,
+    /// The listed key that it is found by.
+    pub(crate) key: Option<OfKey>,
+}
+
+/// What is known of an account that is found by a listed key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfKey {
+    /// Its index.
+    pub(crate) index: u32,
+    /// Whether its requests are refused: it, or its consumer, is disabled.
+    pub(crate) disabled: bool,
 }
 
 /// Where a record is.
@@ -42,15 +53,21 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub struct Accounts {
     book: Book,
-    /// Of each listed consumer, by index, under no rule: made when it first calls.
+    /// Of each listed consumer, by index, under no rule: made when it is first needed, which it never is where each key has its own.
     consumers: Box<[OnceCell<Rc<Account>>]>,
 }
 
 // === impl Account ===
 
 impl Account {
-    fn new(terms: Rc<Terms>, place: Place, tokens: Option<Rc<TokenMeters>>) -> Self {
-        Self { terms, place, tokens, exhausted: RefCell::default() }
+    /// Who it is of, if it was found by a key that is not disabled.
+    #[inline]
+    pub(crate) fn caller<'c>(&self, consumers: &'c Directory) -> Option<Caller<'c>> {
+        let (Place::Own(index, _), Some(OfKey { index: key, disabled: false })) = (&self.place, self.key) else {
+            return None;
+        };
+        let (consumer, listed) = consumers.key_of(*index, key)?;
+        Some(Caller::Listed { index: *index, consumer, key: Some(listed) })
     }
 }
 
@@ -62,14 +79,11 @@ impl Accounts {
         Self { book, consumers: config.consumers.consumers().iter().map(|_| OnceCell::new()).collect() }
     }
 
-    /// The account of a listed consumer whose request no rule concerns, but for what it costs.
-    #[inline]
-    pub(crate) fn usual(&self, namespace: &Namespace, index: usize, consumer: &Consumer) -> Option<&Rc<Account>> {
-        let usual = self.consumers.get(index)?;
-        match usual.get() {
-            Some(account) => Some(account),
-            None => self.first(namespace, index, consumer, usual),
-        }
+    /// An account that is found by the listed key of that index, under no rule.
+    pub(crate) fn of_key(&self, namespace: &Namespace, consumers: &Directory, key: u32) -> Option<Rc<Account>> {
+        let (index, consumer, listed) = consumers.key(key)?;
+        let key = OfKey { index: key, disabled: consumer.disabled || listed.disabled };
+        self.listed(namespace, index, consumer, Some(key))
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
@@ -81,44 +95,51 @@ impl Accounts {
     ) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
-                let usual = self.usual(namespace, *index, consumer)?;
+                let cell = self.consumers.get(*index)?;
+                let usual = match cell.get() {
+                    Some(usual) => usual,
+                    None => {
+                        let usual = self.listed(namespace, *index, consumer, None)?;
+                        cell.get_or_init(|| usual)
+                    }
+                };
                 if charging.is_usual() {
                     return Some((usual.clone(), None));
                 }
-                Some((self.account(base(*index, consumer), usual.place.clone(), charging)?, None))
+                Some((self.account(base(*index, consumer), usual.place.clone(), charging, None)?, None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
                 let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
-                        let account = Account::new(terms, place(hash, plan), None);
-                        (!account.terms.limits.is_empty()).then(|| Rc::new(account))
+                        let (place, exhausted) = (place(hash, plan), RefCell::default());
+                        let limited = !terms.limits.is_empty();
+                        limited.then(|| Rc::new(Account { terms, place, tokens: None, exhausted, key: None }))
                     }
                     None => None,
                 };
-                Some((self.account(Base::Plan(*plan), place(*hash, *plan), charging)?, guard))
+                Some((self.account(Base::Plan(*plan), place(*hash, *plan), charging, None)?, guard))
             }
         }
     }
 
-    #[cold]
-    fn first<'a>(
+    /// The account of a listed consumer, under no rule.
+    fn listed(
         &self,
         namespace: &Namespace,
         index: usize,
         consumer: &Consumer,
-        cell: &'a OnceCell<Rc<Account>>,
-    ) -> Option<&'a Rc<Account>> {
+        key: Option<OfKey>,
+    ) -> Option<Rc<Account>> {
         let place = Place::Own(index, namespace.consumer_record(consumer).into());
-        let account = self.account(base(index, consumer), place, &Charging::default())?;
-        Some(cell.get_or_init(|| account))
+        self.account(base(index, consumer), place, &Charging::default(), key)
     }
 
-    fn account(&self, base: Base, place: Place, charging: &Charging) -> Option<Rc<Account>> {
+    fn account(&self, base: Base, place: Place, charging: &Charging, key: Option<OfKey>) -> Option<Rc<Account>> {
         let terms = self.book.terms(base, charging)?;
         let tokens = self.book.tokens(&terms, charging);
-        Some(Rc::new(Account::new(terms, place, tokens)))
+        Some(Rc::new(Account { terms, place, tokens, exhausted: RefCell::default(), key }))
     }
 }
 

@@ -3,8 +3,7 @@
 use crate::address;
 use crate::config::Config;
 use crate::consumer::{Consumer, ListedKey};
-use crate::key::{ApiKey, Found};
-use crate::memo::Memo;
+use crate::key::Found;
 use crate::namespace::{Kind, Namespace};
 use crate::request::{Head, Request};
 use crate::rule;
@@ -80,15 +79,6 @@ pub enum Who<'c> {
     },
 }
 
-/// The listed key that this one is. `memo` is of this configuration and this namespace alone.
-#[inline]
-pub fn recall(config: &Config, namespace: &Namespace, memo: &Memo, key: &ApiKey<'_>) -> Option<u32> {
-    match config.consumers.keys() {
-        0 => None,
-        _ => memo.recall(namespace.fingerprint(key), || first_seen(config, key)),
-    }
-}
-
 /// Finds out who is calling with what was `found` where keys may be, and the listed key that it is.
 ///
 /// # Errors
@@ -130,12 +120,6 @@ fn nameless<'c>(
     let hash = namespace.hash(Kind::Address, &address::network(&request.host().source_address()?));
     let (kind, guard) = (Kind::Address, None);
     Ok(Who::Caller(Caller::Unlisted { kind, hash, plan, guard, unknown_plan: false }))
-}
-
-/// Which listed key it is, by its SHA-256.
-#[inline(never)]
-fn first_seen(config: &Config, key: &ApiKey<'_>) -> Option<u32> {
-    config.consumers.find(key)
 }
 
 /// Finds out who is calling by what an earlier filter says.

@@ -35,13 +35,8 @@ pub struct Directory {
     consumers: Vec<Consumer>,
     names: Index,
     keys: Vec<Key>,
-    /// Whose each key is, by index, or `REFUSED`: four bytes that are looked at for each request, in place of whole keys and consumers.
-    owners: Vec<u32>,
     hashes: Index,
 }
-
-/// The key, or its consumer, is disabled.
-const REFUSED: u32 = u32::MAX;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
@@ -60,7 +55,6 @@ impl Directory {
             consumers: Vec::with_capacity(consumers),
             names: Index::with_capacity(consumers),
             keys: Vec::with_capacity(keys),
-            owners: Vec::with_capacity(keys),
             hashes: Index::with_capacity(keys),
         }
     }
@@ -83,8 +77,6 @@ impl Directory {
         }
         // As many do not fit into memory.
         let consumer = u32::try_from(self.consumers.len().saturating_sub(1)).unwrap_or(u32::MAX);
-        let refused = listed.disabled || self.consumers.last().is_none_or(|owner| owner.disabled);
-        self.owners.push(if refused { REFUSED } else { consumer });
         self.hashes.add(&hash, self.keys.len());
         self.keys.push(Key { hash, consumer, listed });
         Ok(())
@@ -104,13 +96,11 @@ impl Directory {
         Some((index, self.consumers.get(index)?, listed))
     }
 
-    /// The same of a key that is good for something: neither it nor its consumer is disabled.
+    /// The same where its consumer is known: neither it nor the key is looked at.
     #[must_use]
     #[inline]
-    pub fn enabled(&self, index: u32) -> Option<(usize, &Consumer, &ListedKey)> {
-        let index = index as usize;
-        let owner = *self.owners.get(index)? as usize;
-        Some((owner, self.consumers.get(owner)?, &self.keys.get(index)?.listed))
+    pub fn key_of(&self, consumer: usize, key: u32) -> Option<(&Consumer, &ListedKey)> {
+        Some((self.consumers.get(consumer)?, &self.keys.get(key as usize)?.listed))
     }
 
     /// How many keys are listed.

@@ -10,7 +10,7 @@ use crate::caller::{self, Caller, Who};
 use crate::config::Config;
 use crate::cost::Cost;
 use crate::decision::Decision;
-use crate::key::Found;
+use crate::key::{ApiKey, Found};
 use crate::ledger::{Charged, Clock, Ledger, Mode};
 use crate::limiter::{self, Outcome};
 use crate::memo::Memo;
@@ -24,6 +24,7 @@ use crate::store::{HostError, SharedData, StoreError};
 use crate::terms::Book;
 use crate::waiting::{Waiting, Whole};
 use crate::window::Timestamp;
+use std::cell::Ref;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
@@ -37,7 +38,8 @@ impl<H: Head + SharedData + Metrics + Clock> Host for H {}
 pub struct Gate {
     config: Config,
     ledger: Ledger,
-    memo: Memo,
+    /// The accounts of listed keys.
+    memo: Memo<Rc<Account>>,
     /// How requests are charged that no rule is for.
     usual: Charging,
     /// What those were told who are denied.
@@ -219,17 +221,32 @@ impl Gate {
         };
         let mut known = None;
         if let Found::Key(key) = &found {
-            known = caller::recall(config, self.namespace(), &self.memo, key);
-            if let Some((index, consumer, listed)) = known.and_then(|known| config.consumers.enabled(known))
+            known = self.known(key);
+            if let Some(account) = &known
                 && charging.is_usual()
-                && let Some(account) = self.ledger.usual_account(index, consumer)
+                && let Some(caller) = account.caller(&config.consumers)
             {
-                let caller = Caller::Listed { index, consumer, key: Some(listed) };
                 return self.charge_one(request, &caller, account, charging, content);
             }
         }
-        let who = caller::by_key(config, self.namespace(), (found, known), request);
+        let listed = known.and_then(|account| Some(account.key?.index));
+        let who = caller::by_key(config, self.namespace(), (found, listed), request);
         self.admit_caller(request, who, charging, content)
+    }
+
+    /// The account of a listed key.
+    #[inline]
+    fn known(&self, key: &ApiKey<'_>) -> Option<Ref<'_, Rc<Account>>> {
+        match self.config.consumers.keys() {
+            0 => None,
+            _ => self.memo.recall(self.namespace().fingerprint(key), || self.first_seen(key)),
+        }
+    }
+
+    #[inline(never)]
+    fn first_seen(&self, key: &ApiKey<'_>) -> Option<Rc<Account>> {
+        let consumers = &self.config.consumers;
+        self.ledger.account_of_key(consumers, consumers.find(key)?)
     }
 
     /// Whoever it is.

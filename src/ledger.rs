@@ -3,7 +3,7 @@
 use crate::account::{Account, Accounts, Place};
 use crate::caller::Caller;
 use crate::config::Config;
-use crate::consumer::Consumer;
+use crate::consumer::Directory;
 use crate::cost::{Cost, Thousandths};
 use crate::counter::{Rule, Wait};
 use crate::decision::{Decision, Standing};
@@ -134,10 +134,10 @@ impl Ledger {
         &self.meters
     }
 
-    /// The account of a listed consumer whose request no rule concerns, but for what it costs.
-    #[inline]
-    pub fn usual_account(&self, index: usize, consumer: &Consumer) -> Option<&Rc<Account>> {
-        self.accounts.usual(&self.namespace, index, consumer)
+    /// An account that is found by the listed key of that index, for requests that no rule concerns, but for what they cost.
+    #[must_use]
+    pub fn account_of_key(&self, consumers: &Directory, key: u32) -> Option<Rc<Account>> {
+        self.accounts.of_key(&self.namespace, consumers, key)
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
