@@ -7,7 +7,6 @@ mod contexts;
 
 use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
-use crate::headers::Beside;
 use crate::host::Proxy;
 use crate::reply::Reply;
 use contexts::Contexts;
@@ -18,7 +17,7 @@ use std::rc::Rc;
 
 thread_local! {
     /// The module has one thread, and the proxy never enters it while it is in it.
-    static CONTEXTS: RefCell<Contexts<Root, Stream>> = const { RefCell::new(Contexts::new()) };
+    static CONTEXTS: RefCell<Contexts<Root, Kept>> = const { RefCell::new(Contexts::new()) };
 }
 
 /// One configuration of the filter on one worker.
@@ -39,6 +38,12 @@ struct Stream {
     bodies: bodies::Stream,
 }
 
+/// A stream between its callbacks: it is moved about, and large where bodies are seen.
+#[cfg(not(feature = "llm"))]
+type Kept = Stream;
+#[cfg(feature = "llm")]
+type Kept = Box<Stream>;
+
 /// When another configuration has taken its place, and its last request is over.
 impl Drop for Root {
     fn drop(&mut self) {
@@ -48,7 +53,7 @@ impl Drop for Root {
     }
 }
 
-fn contexts<T>(with: impl FnOnce(&mut Contexts<Root, Stream>) -> T) -> T {
+fn contexts<T>(with: impl FnOnce(&mut Contexts<Root, Kept>) -> T) -> T {
     CONTEXTS.with_borrow_mut(with)
 }
 
@@ -195,15 +200,7 @@ fn response_headers(id: u32, _end: bool) {
     if let Some(passed) = stream.bodies.response_headers(&stream.gate, _end) {
         stream.passed = passed;
     }
-    for (name, value, beside) in std::mem::take(&mut stream.passed).told(&Proxy).iter() {
-        let put = match beside {
-            Beside::Together => Proxy.add_response_header(name, value),
-            Beside::Either { .. } => Proxy.set_response_header(name, value),
-        };
-        if let Err(error) = put {
-            log::debug!("response without {name}: {error}");
-        }
-    }
+    std::mem::take(&mut stream.passed).tell(&Proxy);
     stream.keep(id);
 }
 
@@ -263,7 +260,7 @@ impl Stream {
 
     #[inline(never)]
     fn put(self, id: u32) {
-        contexts(|contexts| contexts.put(id, Box::new(self), lives));
+        contexts(|contexts| contexts.put(id, Kept::from(self), lives));
     }
 
     /// What a body decided.

@@ -87,13 +87,25 @@ enum Content<'w> {
     Whole(&'w Whole),
 }
 
-/// What there is to ask of an upstream's response.
+/// An upstream's response: what there is to ask of it, and to put on it.
 pub trait Response {
     /// All values of one of its headers, joined with `,`; `None` where it is absent. `name` is lower-case. Absence is cheap to learn.
     ///
     /// # Errors
     /// When the host refuses.
-    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
+    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError>;
+
+    /// Adds a header, beside any of its name.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn add(&self, name: &str, value: &str) -> Result<(), HostError>;
+
+    /// Puts a header in place of any of its name.
+    ///
+    /// # Errors
+    /// When the host refuses.
+    fn replace(&self, name: &str, value: &str) -> Result<(), HostError>;
 }
 
 /// The build without it has none of this code.

@@ -58,7 +58,7 @@ pub struct Left<'a> {
     pub now: Timestamp,
 }
 
-/// Fields, those together that say one thing together.
+/// Fields of one number each, those together that say one thing together.
 #[derive(Clone, Debug, Default)]
 pub struct Groups {
     fields: Fields,
@@ -76,18 +76,13 @@ struct Group {
     told: bool,
 }
 
-/// What becomes of fields that an upstream has sent.
+/// What tells whether fields of one number take the place of an upstream's: all of them, or none.
 #[derive(Clone, Copy, Debug)]
-pub enum Beside {
-    /// They are lists, and ours are further members (RFC 9110 §5.3).
-    Together,
-    /// All of them are ours, or all are the upstream's.
-    Either {
-        /// The field in which the upstream would say what is left there.
-        told_in: &'static str,
-        /// Units left here.
-        remaining: u64,
-    },
+pub struct Beside {
+    /// The field in which the upstream would say what is left there.
+    pub told_in: &'static str,
+    /// Units left here.
+    pub remaining: u64,
 }
 
 // === impl Families ===
@@ -103,25 +98,20 @@ impl Families {
 // === impl Style ===
 
 impl Style {
-    /// Adds the groups of fields about one limit; `policy` writes the limits' policy where it is wanted.
-    pub fn tell(&self, left: &Left<'_>, policy: impl FnOnce(&mut String), told: &mut Groups) {
-        let Left { limit, name, remaining, reset, .. } = *left;
-        let seconds = seconds_up(reset);
-        if self.ratelimit {
-            told.fields.push_with("ratelimit-policy", policy);
-            told.fields.push_with("ratelimit", |field| {
-                quoted(field, name);
-                parameter(field, ";r=", remaining);
-                parameter(field, ";t=", seconds);
-                partition(field, self.partition);
-            });
-            told.close(Beside::Together);
-        }
+    /// Whether there are fields beside `ratelimit-policy` and `ratelimit`.
+    #[must_use]
+    pub fn has_groups(&self) -> bool {
+        self.x_ratelimit || self.provider.is_some()
+    }
+
+    /// Adds the groups of fields about one limit.
+    pub fn tell(&self, left: &Left<'_>, told: &mut Groups) {
+        let Left { limit, remaining, reset, .. } = *left;
         if self.x_ratelimit {
             told.fields.push_number("x-ratelimit-limit", limit.capacity());
             told.fields.push_number("x-ratelimit-remaining", remaining);
-            told.fields.push_number("x-ratelimit-reset", seconds);
-            told.close(Beside::Either { told_in: "x-ratelimit-remaining", remaining });
+            told.fields.push_number("x-ratelimit-reset", seconds_up(reset));
+            told.close(Beside { told_in: "x-ratelimit-remaining", remaining });
         }
         self.tell_as_provider(left, told);
     }
@@ -132,11 +122,10 @@ impl Style {
         let Some(beside) = self.provider.and_then(|provider| provider(left, &mut told.fields)) else {
             return;
         };
-        match beside {
-            Beside::Either { told_in, .. } if told.fields.names().take(before).any(|known| known == told_in) => {
-                told.fields.truncate(before);
-            }
-            _ => told.close(beside),
+        if told.fields.names().take(before).any(|known| known == beside.told_in) {
+            told.fields.truncate(before);
+        } else {
+            told.close(beside);
         }
     }
 }
@@ -172,11 +161,11 @@ impl Groups {
         }
     }
 
-    /// The fields that are told beside an upstream's, and what becomes of those.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str, Beside)> {
+    /// The fields that are told in place of an upstream's.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.fields.iter().enumerate().filter_map(|(index, (name, value))| {
             let group = self.groups.iter().flatten().find(|group| index < group.end)?;
-            group.told.then_some((name, value, group.beside))
+            group.told.then_some((name, value))
         })
     }
 
@@ -190,17 +179,15 @@ impl Groups {
 // === impl Beside ===
 
 impl Beside {
-    /// Whether fields with these names are told; `theirs` tells what the upstream says in one field. Fields of one number are where the upstream
-    /// has none of them, and where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields
+    /// Whether fields with these names are told; `theirs` tells what the upstream says in one field. They are where the upstream has none of them,
+    /// and where ours are stricter. What cannot be compared stays as it is, for it may be stricter: a part of the fields
     /// without the one that counts, or a response that cannot be asked.
     fn is_told<E>(
         self,
         mut names: impl Iterator<Item = &'static str>,
         theirs: impl Fn(&str) -> Result<Option<Vec<u8>>, E>,
     ) -> bool {
-        let Self::Either { told_in, remaining } = self else {
-            return true;
-        };
+        let Self { told_in, remaining } = self;
         match theirs(told_in) {
             // What cannot be understood is to be ignored, also by the client.
             Ok(Some(left)) => count(&left).is_none_or(|theirs| remaining < theirs),
@@ -208,6 +195,14 @@ impl Beside {
             Err(_) => false,
         }
     }
+}
+
+/// Writes `RateLimit`: how the limit stands that is reported, its name, the units left and the seconds until all of it is back, rounded up.
+pub fn ratelimit(left: &Left<'_>, key: Option<u64>, field: &mut String) {
+    quoted(field, left.name);
+    parameter(field, ";r=", left.remaining);
+    parameter(field, ";t=", seconds_up(left.reset));
+    partition(field, key);
 }
 
 /// Writes `RateLimit-Policy`: every limit with its quota and its window in whole seconds, rounded up. A token bucket's quota is its burst,

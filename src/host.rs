@@ -40,16 +40,6 @@ impl Proxy {
         raw::send_local_response(reply.status.into(), details, &reply.body, headers, reply.grpc_status)
     }
 
-    /// Sets a header of the response that is passing, in place of any of its name.
-    pub(crate) fn set_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
-        raw::replace_header(RESPONSE_HEADERS, name, value)
-    }
-
-    /// Adds a header to the response that is passing, beside any of its name.
-    pub(crate) fn add_response_header(self, name: &str, value: &str) -> Result<(), HostError> {
-        raw::add_header(RESPONSE_HEADERS, name, value)
-    }
-
     /// Leaves text for access logs and later filters: filter state `wasm.<name>`.
     pub(crate) fn note(self, name: &str, text: &str) -> Result<(), HostError> {
         raw::set_property(name, text.as_bytes())
@@ -160,12 +150,20 @@ impl Head for Proxy {
 }
 
 impl Response for Proxy {
-    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
         // Absence costs less to learn here; of repeated headers the property has them all.
         if raw::header(RESPONSE_HEADERS, name)?.is_none() {
             return Ok(None);
         }
         raw::property(&["response", "headers", name])
+    }
+
+    fn add(&self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::add_header(RESPONSE_HEADERS, name, value)
+    }
+
+    fn replace(&self, name: &str, value: &str) -> Result<(), HostError> {
+        raw::replace_header(RESPONSE_HEADERS, name, value)
     }
 }
 

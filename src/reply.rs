@@ -95,8 +95,9 @@ impl Reply {
             fields.push_number("retry-after", wait.seconds());
             fields.push_number(MILLISECONDS, wait.milliseconds());
         }
+        exceeded.terms.tell_lists(style, &exceeded.standing, &mut |name, value| fields.push(name, value));
         let mut told = Groups::in_reply(fields);
-        exceeded.terms.tell(style, &exceeded.standing, exceeded.others, &mut told);
+        exceeded.terms.tell_numbers(style, &exceeded.standing, exceeded.others, &mut told);
         let mut fields = told.into_fields();
         (form.dialect.fields)(&facts, form.asked, &mut fields);
         if wait.is_none_or(|wait| wait.seconds() > LONGEST_RETRY) {

@@ -193,16 +193,16 @@ impl Terms {
         };
         let wording = |limit| Wording { name: name(limit), denial: OnceCell::new() };
         let wordings: Vec<Wording> = limits.iter().enumerate().map(wording).collect();
-        let mut policy = String::new();
-        headers::policy(wordings.iter().map(|wording| &*wording.name).zip(&limits), None, &mut policy);
-        Self {
+        let mut terms = Self {
             plan: plan.clone(),
-            policy,
+            policy: String::new(),
             wordings,
             allowed: registry.known(Outcome::Allowed, plan, NONE),
             refused: limits.iter().map(|limit| registry.known(refused(limit), plan, &limit.label)).collect(),
             limits,
-        }
+        };
+        terms.policy = terms.policy(None);
+        terms
     }
 
     /// Whether any limit counts tokens: then the response's usage is wanted.
@@ -233,17 +233,27 @@ impl Terms {
         }))
     }
 
-    /// Adds the header fields of a style about the limit that stands so, and the provider's about `others`, where it has fields of their own for
-    /// them.
-    pub fn tell(&self, style: &Style, standing: &Standing, others: &[Standing], told: &mut Groups) {
+    /// Tells what of a style is in lists, `RateLimit-Policy` and `RateLimit`, about the limit that stands so: names and values.
+    pub fn tell_lists(&self, style: &Style, standing: &Standing, tell: &mut dyn FnMut(&'static str, &str)) {
+        let Some(left) = self.left(style, standing).filter(|_| style.ratelimit) else {
+            return;
+        };
+        match style.partition {
+            None => tell("ratelimit-policy", &self.policy),
+            key => tell("ratelimit-policy", &self.policy(key)),
+        }
+        let mut field = String::with_capacity(96);
+        headers::ratelimit(&left, style.partition, &mut field);
+        tell("ratelimit", &field);
+    }
+
+    /// Adds the other header fields of a style, which have a number each, about the limit that stands so, and the provider's about `others`, where
+    /// it has fields of their own for them.
+    pub fn tell_numbers(&self, style: &Style, standing: &Standing, others: &[Standing], told: &mut Groups) {
         let Some(left) = self.left(style, standing) else {
             return;
         };
-        let policy = |field: &mut String| match style.partition {
-            None => field.push_str(&self.policy),
-            key => headers::policy(self.told(), key, field),
-        };
-        style.tell(&left, policy, told);
+        style.tell(&left, told);
         for other in others {
             if let Some(left) = self.left(style, other) {
                 style.tell_as_provider(&left, told);
@@ -257,7 +267,11 @@ impl Terms {
         Some(Left { limit, name, remaining, reset, now: style.now })
     }
 
-    fn told(&self) -> impl Iterator<Item = (&str, &Limit)> {
-        self.wordings.iter().map(|wording| &*wording.name).zip(&self.limits)
+    /// `RateLimit-Policy` for the caller with this partition key, if it is told.
+    #[inline(never)]
+    fn policy(&self, key: Option<u64>) -> String {
+        let mut policy = String::new();
+        headers::policy(self.wordings.iter().map(|wording| &*wording.name).zip(&self.limits), key, &mut policy);
+        policy
     }
 }

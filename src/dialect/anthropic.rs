@@ -71,5 +71,5 @@ fn left_of(left: &Left<'_>, fields: &mut Fields) -> Beside {
     fields.push_number(limit, left.limit.capacity());
     fields.push_number(remaining, left.remaining);
     fields.push(reset, &left.now.after(left.reset).rfc3339());
-    Beside::Either { told_in: remaining, remaining: left.remaining }
+    Beside { told_in: remaining, remaining: left.remaining }
 }

@@ -45,5 +45,5 @@ fn left_of(left: &Left<'_>, fields: &mut Fields) -> Option<Beside> {
     };
     fields.push_number(limit, left.limit.capacity());
     fields.push_number(remaining, left.remaining);
-    Some(Beside::Either { told_in: remaining, remaining: left.remaining })
+    Some(Beside { told_in: remaining, remaining: left.remaining })
 }

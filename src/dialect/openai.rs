@@ -52,7 +52,7 @@ pub(super) fn left_of(left: &Left<'_>, fields: &mut Fields, reset: impl FnOnce(&
     fields.push_number(limit, left.limit.capacity());
     fields.push_number(remaining, left.remaining);
     fields.push_with(resets, reset);
-    Beside::Either { told_in: remaining, remaining: left.remaining }
+    Beside { told_in: remaining, remaining: left.remaining }
 }
 
 /// A span as Go writes durations: `1s`, `6m0s`, `12ms`. Rounded up to milliseconds.

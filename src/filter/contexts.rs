@@ -19,7 +19,7 @@ pub(super) struct Contexts<R, S> {
     roots: Vec<(u32, Rc<R>)>,
     /// Streams that have a context and no head yet, each with its root. In Envoy the head comes at once.
     created: Vec<(u32, u32)>,
-    streams: Vec<(u32, Box<S>)>,
+    streams: Vec<(u32, S)>,
     /// With how many streams they are looked through next.
     look_at: usize,
     /// Streams until configurations are.
@@ -94,7 +94,7 @@ impl<R, S> Contexts<R, S> {
     }
 
     /// Keeps what a stream leaves behind.
-    pub(super) fn put(&mut self, id: u32, stream: Box<S>, lives: impl Fn(u32) -> bool) {
+    pub(super) fn put(&mut self, id: u32, stream: S, lives: impl Fn(u32) -> bool) {
         if self.streams.len() >= self.look_at {
             self.streams.retain(|(id, _)| lives(*id));
             self.look_at = self.streams.len().saturating_mul(2).max(SOME);
@@ -105,7 +105,7 @@ impl<R, S> Contexts<R, S> {
     }
 
     /// Takes it out.
-    pub(super) fn take(&mut self, id: u32) -> Option<Box<S>> {
+    pub(super) fn take(&mut self, id: u32) -> Option<S> {
         let at = self.streams.binary_search_by_key(&id, |(known, _)| *known).ok()?;
         Some(self.streams.remove(at).1)
     }
@@ -139,12 +139,9 @@ mod tests {
     fn what_is_left_behind_is_there_until_it_is_taken() {
         let mut contexts = with_roots(&[1]);
         for id in [3, 9, 4] {
-            contexts.put(id, Box::new(id * 10), ALL);
+            contexts.put(id, id * 10, ALL);
         }
-        assert_eq!(
-            [4, 3, 3, 8, 9].map(|id| contexts.take(id).map(|stream| *stream)),
-            [Some(40), Some(30), None, None, Some(90)]
-        );
+        assert_eq!([4, 3, 3, 8, 9].map(|id| contexts.take(id)), [Some(40), Some(30), None, None, Some(90)]);
     }
 
     #[test]
@@ -157,7 +154,7 @@ mod tests {
             if contexts.create(id, 1) {
                 contexts.over(lives);
             }
-            contexts.put(id, Box::new(id), lives);
+            contexts.put(id, id, lives);
             let under_way = contexts.streams.iter().filter(|(id, _)| lives(*id)).count();
             most_over = most_over.max((contexts.streams.len() - under_way).saturating_sub(under_way));
         }

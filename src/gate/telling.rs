@@ -19,7 +19,7 @@ use crate::refusal::{Exceeded, Pause, Refusal};
 use crate::reply::{Form, Reply, Saying};
 use crate::request::Request;
 use crate::rule::{self, Model};
-use crate::store::{self, StoreError};
+use crate::store::{self, HostError, StoreError};
 use crate::terms::Terms;
 use crate::window::Timestamp;
 use std::borrow::Cow;
@@ -304,16 +304,24 @@ impl Passed {
         self.told.is_some()
     }
 
-    /// The header fields to put on the response.
-    #[must_use]
-    pub fn told(&self, response: &impl Response) -> Groups {
+    /// Puts the header fields on the response.
+    pub fn tell(&self, response: &impl Response) {
         let Some(Told { terms, standing, others, style }) = self.told.as_deref() else {
-            return Groups::default();
+            return;
         };
-        // The policy, and numbers.
-        let mut told = Groups::beside_upstream(Fields::with_capacity(8, terms.policy.len().saturating_add(128)));
-        terms.tell(style, standing, others, &mut told);
-        told.retain_beside(|name| response.response_header(name));
-        told
+        terms.tell_lists(style, standing, &mut |name, value| done(name, response.add(name, value)));
+        if style.has_groups() {
+            let mut told = Groups::beside_upstream(Fields::with_capacity(8, 128));
+            terms.tell_numbers(style, standing, others, &mut told);
+            told.retain_beside(|name| response.header(name));
+            told.iter().for_each(|(name, value)| done(name, response.replace(name, value)));
+        }
+    }
+}
+
+/// Says what a response goes without.
+fn done(name: &str, put: Result<(), HostError>) {
+    if let Err(error) = put {
+        log::debug!("response without {name}: {error}");
     }
 }

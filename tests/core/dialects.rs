@@ -7,6 +7,7 @@ use allowance::reply::Reply;
 use allowance::store::HostError;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -214,18 +215,39 @@ fn jitter_makes_waits_longer_by_at_most_its_fraction_and_different_for_different
     }
 }
 
-/// An upstream's response.
+/// An upstream's response, and what is put on it.
 #[derive(Default)]
-struct Upstream(BTreeMap<&'static str, &'static str>);
+struct Upstream {
+    said: BTreeMap<&'static str, &'static str>,
+    put: RefCell<Vec<(String, String)>>,
+}
+
+impl Upstream {
+    fn put(&self, name: &str, value: &str) {
+        self.put.borrow_mut().push((name.to_owned(), value.to_owned()));
+    }
+}
 
 impl Response for Upstream {
-    fn response_header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
-        Ok(self.0.get(name).map(|value| value.as_bytes().to_vec()))
+    fn header(&self, name: &str) -> Result<Option<Vec<u8>>, HostError> {
+        Ok(self.said.get(name).map(|value| value.as_bytes().to_vec()))
+    }
+
+    fn add(&self, name: &str, value: &str) -> Result<(), HostError> {
+        assert!(name.starts_with("ratelimit"), "{name} is no list");
+        self.put(name, value);
+        Ok(())
+    }
+
+    fn replace(&self, name: &str, value: &str) -> Result<(), HostError> {
+        assert!(!name.starts_with("ratelimit"), "{name} is a list");
+        self.put(name, value);
+        Ok(())
     }
 }
 
 /// The fields on the response to a caller's first request, after what the upstream says.
-fn fields(path: &str, headers: &str, upstream: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
+fn fields(path: &str, headers: &str, upstream: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
     let proxy = Proxy::new();
     let gate = proxy.gate(&format!("{CONFIGURATION}\nheaders: {headers}\n"));
     let Action::Pass(passed) = proxy.decide(&gate, &[(":path", path), ("x-api-key", "k")]) else { panic!("denied") };
@@ -233,13 +255,14 @@ fn fields(path: &str, headers: &str, upstream: &[(&'static str, &'static str)]) 
 }
 
 /// The fields that are put on the upstream's response.
-pub(crate) fn told(passed: &Passed, upstream: &[(&'static str, &'static str)]) -> Vec<(&'static str, String)> {
-    let groups = passed.told(&Upstream(upstream.iter().copied().collect()));
-    groups.iter().map(|(name, value, _)| (name, value.to_owned())).collect()
+pub(crate) fn told(passed: &Passed, upstream: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+    let upstream = Upstream { said: upstream.iter().copied().collect(), ..Upstream::default() };
+    passed.tell(&upstream);
+    upstream.put.into_inner()
 }
 
-pub(crate) fn owned(fields: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
-    fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+pub(crate) fn owned(fields: &[(&'static str, &str)]) -> Vec<(String, String)> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 #[test]
@@ -357,7 +380,7 @@ proptest! {
         let gate = proxy.gate_of(&configuration);
         for _ in 0..requests {
             let fields: BTreeMap<String, String> = match proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "k")]) {
-                Action::Pass(passed) => told(&passed, &[]).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+                Action::Pass(passed) => told(&passed, &[]).into_iter().collect(),
                 Action::Refuse(reply) => lines(&reply).map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
                 Action::Wait(_) => panic!("it has no body"),
             };

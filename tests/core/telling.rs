@@ -144,7 +144,7 @@ fn allowed_responses_say_in_the_providers_fields_what_is_left_of_every_unit() {
         r#""output-tokens-1m";q=800;w=60;allowance-unit="output-tokens""#,
     ];
     let told = fields("[ratelimit]", "/v1/chat/completions");
-    assert_eq!(told[0], ("ratelimit-policy", policy.join(", ")));
+    assert_eq!(told[0], ("ratelimit-policy".to_owned(), policy.join(", ")));
 }
 
 /// Without a bound, a request needs one token of what is left.
