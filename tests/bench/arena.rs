@@ -275,9 +275,13 @@ const CALLBACKS: &str = r#"
   (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (i32.const 0))
 "#;
 
-/// The floor module's text, with the value of this header for a key.
-fn floor(header: &str) -> String {
-    include_str!("floor.wat").replace("HEADER", header).replace("LENGTH", &header.len().to_string())
+/// What the floor module counts with, in bytes.
+const COUNTER: u64 = 16;
+
+/// The floor module's text, with the value of this header for a key, and values of so many bytes.
+fn floor(header: &str, value: u64) -> String {
+    let text = include_str!("floor.wat").replace("HEADER", header).replace("LENGTH", &header.len().to_string());
+    text.replace("VALUE", &value.to_string())
 }
 
 fn assembled(name: &str, text: &str) -> PathBuf {
@@ -289,10 +293,10 @@ fn assembled(name: &str, text: &str) -> PathBuf {
 /// The module's file.
 pub(crate) fn path(module: Module) -> PathBuf {
     match module {
-        Module::Floor => assembled("floor.wasm", &floor("x-api-key")),
-        Module::FloorByPath => assembled("floor-by-path.wasm", &floor(":path")),
+        Module::Floor => assembled("floor.wasm", &floor("x-api-key", COUNTER)),
+        Module::FloorByPath { value } => assembled(&format!("floor-by-path-{value}.wasm"), &floor(":path", value)),
         Module::Entered => {
-            let floor = floor("x-api-key");
+            let floor = floor("x-api-key", COUNTER);
             let inside = floor.trim_end().strip_suffix(')').expect("the floor module is one list");
             assembled("entered.wasm", &format!("{inside}{CALLBACKS})"))
         }

@@ -1,6 +1,6 @@
 ;; The floor of what counting in a proxy's shared data costs: for each request with an API key one header, the clock, one read, one
 ;; write that loses to nobody, one metric. No decision, no answer, no callback that is not needed, memory for returned values at fixed
-;; places. A counter holds its window's number and what was counted in it.
+;; places. A counter holds its window's number and what was counted in it, and is made as long as it is to be.
 (module
   (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
   (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
@@ -48,6 +48,6 @@
       (i64.store (i32.const 48) (i64.add (local.get $used) (i64.const 1)))
       ;; 8: somebody else has written in between.
       (br_if $again (i32.eq (i32.const 8)
-        (call $set (i32.const 122) (local.get $length) (i32.const 40) (i32.const 16) (local.get $version)))))
+        (call $set (i32.const 122) (local.get $length) (i32.const 40) (i32.const VALUE) (local.get $version)))))
     (drop (call $increment (i32.load (i32.const 8)) (i64.const 1)))
     (i32.const 0)))

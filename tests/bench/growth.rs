@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use allowance::table::MAX_WAYS;
 use serde_json::{Value, json};
 
 use crate::arena::{self, SETTLED, turns};
@@ -35,6 +36,9 @@ struct Question {
     connections: u64,
     streams: u64,
 }
+
+/// Bytes of a record of three counters.
+const RECORD: u64 = 104;
 
 /// One size of it.
 struct Size {
@@ -170,12 +174,15 @@ fn questions(extent: &Extent) -> Vec<Question> {
         keys: None,
         ..size(format!("{count}{label}"), listed(count), 1)
     };
-    let floor = |keys| Size {
+    // As many values as this filter has, and as long.
+    let floor = |keys, value| Size {
         items: Some(keys),
         filled: true,
-        module: Module::FloorByPath,
-        ..size(keys.to_string(), Value::Null, keys)
+        module: Module::FloorByPath { value },
+        ..size(format!("{keys} of {value} bytes"), Value::Null, keys)
     };
+    let sets = room / u64::from(MAX_WAYS);
+    let set = |records| 4 + records * (10 + RECORD);
     let question = |what, sizes| Question { what, sizes, clients: 1, connections: 1, streams: 16 };
     let crowd = |what, sizes| Question { what, sizes, clients: 4, connections: 4, streams: 4 };
     vec![
@@ -198,7 +205,11 @@ fn questions(extent: &Extent) -> Vec<Question> {
             ],
         ),
         question("tracked keys", [few, extent.tracked].map(tracked).into()),
-        question("keys, Envoy's own part (floor module)", [few, extent.consumers, extent.tracked].map(floor).into()),
+        question("records, Envoy's own part (floor module)", vec![floor(few, RECORD), floor(extent.consumers, RECORD)]),
+        question(
+            "sets of tracked keys, Envoy's own part (floor module)",
+            vec![floor(few, set(1)), floor(sets, set(extent.tracked / sets))],
+        ),
         question("rules", [0, 100].map(rules).into()),
         question("limits", [1, 2, 4, 8].map(|count| size(count.to_string(), unlisted(count), 1)).into()),
         crowd("workers, 1000 keys", on(&workers, 1000)),

@@ -46,7 +46,10 @@ pub(crate) enum Module {
     /// Assembled at run time.
     Floor,
     /// The same, counting by paths.
-    FloorByPath,
+    FloorByPath {
+        /// Bytes of a value.
+        value: u64,
+    },
     /// The same with the callbacks that the filter has.
     Entered,
     /// What this filter takes of the proxy, assembled at run time.
