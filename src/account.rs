@@ -53,7 +53,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub struct Accounts {
     book: Book,
-    /// Of each listed consumer, by index, under no rule: made when it is first needed, which it never is where each key has its own.
+    /// Of each listed consumer, by index, under no rule: made when it is first needed. Those that keys lead to are [remembered](crate::memo).
     consumers: Box<[OnceCell<Rc<Account>>]>,
 }
 

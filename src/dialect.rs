@@ -39,7 +39,7 @@ pub struct Dialect {
     pub left: Option<Provider>,
 }
 
-/// By what a request for a provider's API is known: any of it.
+/// By what a request for a provider's API is known: any of it. Paths are decoded, and without their query.
 #[derive(Clone, Copy, Debug)]
 struct Signs {
     /// The path ends so.
