@@ -18,13 +18,18 @@ pub struct Memo<T> {
 /// A remembered key.
 #[derive(Clone)]
 struct Slot<T> {
-    /// 96 bits of its hash, beside those that are the slot's place among the others.
-    hash: Hash,
+    /// 96 bits of its hash, beside those that are the slot's place among the others: here in two fields, which leave no gap.
+    high: u64,
+    middle: u32,
     /// `None`: it is not listed.
     item: Option<T>,
 }
 
 type Hash = (u64, u32);
+
+// Where a pointer has four bytes.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<Slot<std::rc::Rc<()>>>() == 16);
 
 /// Where nothing was remembered yet this is a key that is not listed; there will never be one with that hash.
 const FREE: Hash = (0, 0);
@@ -39,12 +44,22 @@ impl<T> fmt::Debug for Memo<T> {
     }
 }
 
+impl<T> Slot<T> {
+    fn new((high, middle): Hash, item: Option<T>) -> Self {
+        Self { high, middle, item }
+    }
+
+    fn is_of(&self, hash: Hash) -> bool {
+        (self.high, self.middle) == hash
+    }
+}
+
 impl<T: Clone> Memo<T> {
     /// With room for about twice as many keys as are listed.
     #[must_use]
     pub fn for_keys(listed: usize) -> Self {
         let slots = listed.saturating_mul(2).clamp(16, MOST).next_power_of_two();
-        Self { slots: RefCell::new(vec![Slot { hash: FREE, item: None }; slots].into()) }
+        Self { slots: RefCell::new(vec![Slot::new(FREE, None); slots].into()) }
     }
 
     /// What is known of the listed key of this hash, if it is one; `find` tells, when that is not remembered. Not to be asked again while that
@@ -56,7 +71,7 @@ impl<T: Clone> Memo<T> {
         // A power of two: the last bits of the hash choose.
         let place = low as usize & slots.len().wrapping_sub(1);
         let hash = (high, middle);
-        if slots.get(place)?.hash == hash {
+        if slots.get(place)?.is_of(hash) {
             return Ref::filter_map(slots, |slots| slots.get(place)?.item.as_ref()).ok();
         }
         drop(slots);
@@ -69,13 +84,13 @@ impl<T: Clone> Memo<T> {
         let with = |hash: Hash| {
             let slots = self.slots.borrow();
             let mut beside = (0..BESIDE).map(|other| place ^ other);
-            beside.find(|place| slots.get(*place).is_some_and(|slot| slot.hash == hash))
+            beside.find(|place| slots.get(*place).is_some_and(|slot| slot.is_of(hash)))
         };
         let place = with(hash).unwrap_or_else(|| {
             let item = find();
             let place = with(FREE).unwrap_or(place);
             if let Some(slot) = self.slots.borrow_mut().get_mut(place) {
-                *slot = Slot { hash, item };
+                *slot = Slot::new(hash, item);
             }
             place
         });
