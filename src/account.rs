@@ -53,7 +53,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub struct Accounts {
     book: Book,
-    /// Of each listed consumer, by index, under no rule: made when it is first needed. Those that keys lead to are [remembered](crate::memo).
+    /// Of each listed consumer, by index, under no rule: the first that was made. Keys that are [forgotten](crate::memo) find theirs here again.
     consumers: Box<[OnceCell<Rc<Account>>]>,
 }
 
@@ -95,16 +95,9 @@ impl Accounts {
     ) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
-                let cell = self.consumers.get(*index)?;
-                let usual = match cell.get() {
-                    Some(usual) => usual,
-                    None => {
-                        let usual = self.listed(namespace, *index, consumer, None)?;
-                        cell.get_or_init(|| usual)
-                    }
-                };
+                let usual = self.listed(namespace, *index, consumer, None)?;
                 if charging.is_usual() {
-                    return Some((usual.clone(), None));
+                    return Some((usual, None));
                 }
                 Some((self.account(base(*index, consumer), usual.place.clone(), charging, None)?, None))
             }
@@ -124,7 +117,7 @@ impl Accounts {
         }
     }
 
-    /// The account of a listed consumer, under no rule.
+    /// The account of a listed consumer, under no rule, and found by `key` if there is one: all its keys have the same record.
     fn listed(
         &self,
         namespace: &Namespace,
@@ -132,8 +125,20 @@ impl Accounts {
         consumer: &Consumer,
         key: Option<OfKey>,
     ) -> Option<Rc<Account>> {
-        let place = Place::Own(index, namespace.consumer_record(consumer).into());
-        self.account(base(index, consumer), place, &Charging::default(), key)
+        let cell = self.consumers.get(index)?;
+        let first = cell.get();
+        if let Some(first) = first
+            && key.is_none_or(|key| first.key.is_some_and(|known| known.index == key.index))
+        {
+            return Some(first.clone());
+        }
+        let place = match first {
+            Some(first) => first.place.clone(),
+            None => Place::Own(index, namespace.consumer_record(consumer).into()),
+        };
+        let account = self.account(base(index, consumer), place, &Charging::default(), key)?;
+        cell.get_or_init(|| account.clone());
+        Some(account)
     }
 
     fn account(&self, base: Base, place: Place, charging: &Charging, key: Option<OfKey>) -> Option<Rc<Account>> {
