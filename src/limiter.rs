@@ -70,8 +70,9 @@ impl Outcome {
 /// One limit while it is decided.
 struct Candidate<'a> {
     limit: &'a Limit,
-    /// Its counter and what is reserved of it, as of now; when it is empty is known at the end.
-    state: Update,
+    /// Its counter and what is reserved of it, as of now.
+    counter: Counter,
+    slots: Slots,
     /// Units used, what is reserved not among them.
     used: u64,
     admits: bool,
@@ -84,11 +85,10 @@ struct Candidate<'a> {
 /// A denial is stored only when the clock made a big step back (see [`crate::counter`]), and charges nothing then either.
 #[must_use]
 pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp) -> Outcome {
-    let mut counters = record.in_turn();
     let mut candidates: Vec<Candidate<'_>> = Vec::with_capacity(limits.len());
     let (mut denied, mut set_back) = (false, false);
     for limit in limits {
-        let candidate = Candidate::new(record, counters.counter(limit.id), limit, cost, now);
+        let candidate = Candidate::new(record, record.counter(limit.id), limit, cost, now);
         denied |= !candidate.admits && !limit.shadow;
         set_back |= candidate.set_back;
         candidates.push(candidate);
@@ -100,7 +100,7 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
         for (index, candidate) in candidates.iter_mut().enumerate() {
             if candidate.admits {
                 // Another worker may have begun the next window: then that one is charged.
-                let charged_at = candidate.limit.rule.charged_at(&candidate.state.counter, now);
+                let charged_at = candidate.limit.rule.charged_at(&candidate.counter, now);
                 reservation.charged_at = reservation.charged_at.max(charged_at);
                 let demand = candidate.limit.demand(cost);
                 reservation.held.extend(candidate.charge(index, &demand, now));
@@ -118,22 +118,9 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
     if !charged && !set_back {
         return Outcome { decision, record: None, overfull: false, set_back, reservation, others };
     }
-    for Candidate { limit, state, .. } in &mut candidates {
-        state.empty_at = empty_at(limit, &state.counter, &state.slots);
-    }
-    let mut states = candidates.iter().map(|candidate| &candidate.state);
-    let rewritten = record.rewritten(|id, _| {
-        let Update { counter, empty_at, .. } =
-            states.next().filter(|state| state.id == id && state.slots.length() == 0)?;
-        Some((*counter, *empty_at))
-    });
-    let (bytes, overfull) = match rewritten.filter(|_| states.next().is_none()) {
-        Some(bytes) => (bytes, false),
-        None => {
-            let updates: Vec<Update> = candidates.iter().map(|candidate| candidate.state).collect();
-            record.encode(&updates, now)
-        }
-    };
+    let updates = candidates.iter().map(|Candidate { limit, counter, slots, .. }| update(limit, *counter, *slots));
+    let updates: Vec<Update> = updates.collect();
+    let (bytes, overfull) = record.encode(&updates, now);
     Outcome { decision, record: Some(bytes), overfull, set_back, reservation, others }
 }
 
@@ -310,14 +297,13 @@ impl<'a> Candidate<'a> {
         let needed = demand.needed.saturating_add(slots.total());
         let used = rule.used(&counter);
         let admits = rule.admits_beside(&counter, used, needed);
-        let state = Update { id: limit.id, counter, slots, empty_at: Timestamp::default() };
-        Self { limit, state, used, admits, set_back }
+        Self { limit, counter, slots, used, admits, set_back }
     }
 
     /// Charges and reserves what is demanded, of the limit at `index`.
     fn charge(&mut self, index: usize, demand: &Demand, now: Timestamp) -> Option<Held> {
-        let Self { limit, state: Update { counter, .. }, .. } = *self;
-        self.state.counter = limit.rule.charge(counter, demand.charged);
+        let Self { limit, counter, .. } = *self;
+        self.counter = limit.rule.charge(counter, demand.charged);
         // A unit more is a unit more used, in buckets too: there is no rounding in it.
         self.used = self.used.saturating_add(demand.charged);
         limit.unit.tokens()?;
@@ -325,19 +311,19 @@ impl<'a> Candidate<'a> {
         let mut held = Held { limit: index, amount: 0, until: now, lifetime: 0, charged_at };
         if let Some((amount, lifetime)) = demand.reserved {
             (held.amount, held.until, held.lifetime) = (amount, reservation::until(now, lifetime), lifetime.get());
-            self.state.slots.add(held.until, amount);
+            self.slots.add(held.until, amount);
         }
         Some(held)
     }
 
     /// As if what is reserved were charged now.
     fn with_reserved(&self) -> Counter {
-        self.limit.rule.charge(self.state.counter, self.state.slots.total())
+        self.limit.rule.charge(self.counter, self.slots.total())
     }
 
     /// What is left beside what is used and reserved.
     fn remaining(&self) -> u64 {
-        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.state.slots.total())
+        self.limit.capacity().saturating_sub(self.used).saturating_sub(self.slots.total())
     }
 }
 

@@ -75,13 +75,6 @@ pub struct Record<'a> {
     only: Option<&'a [CounterId]>,
 }
 
-/// Finds counters of a record; made by [`Record::in_turn`].
-pub struct InTurn<'a> {
-    record: Record<'a>,
-    /// What follows the one that was found last.
-    rest: &'a [u8],
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry<'a> {
     id: CounterId,
@@ -120,43 +113,42 @@ impl<'a> Record<'a> {
         self.stored.get(2..).unwrap_or_default()
     }
 
-    fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
-        let (mut counters, Self { rules, only, .. }) = (self.bytes_of_counters(), *self);
+    /// The counters, as they were written.
+    fn written(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let (mut counters, only) = (self.bytes_of_counters(), self.only);
         let next = move || Entry::take(&mut counters).ok();
-        std::iter::from_fn(next).filter(move |entry| only.is_none_or(|only| only.contains(&entry.id))).map(
-            move |mut entry| {
-                if let Some(rules) = rules.filter(|_| entry.kind == BUCKET)
-                    && let (Some((counter, slots, _)), Some(rule)) = (entry.counter(), rules(entry.id))
-                {
-                    entry.empty_at = rule.empty_at(&counter).max(slots.end());
-                }
-                entry
-            },
-        )
+        std::iter::from_fn(next).filter(move |entry| only.is_none_or(|only| only.contains(&entry.id)))
+    }
+
+    /// The same, each empty when the present rules have it so.
+    fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
+        let rules = self.rules;
+        self.written().map(move |mut entry| {
+            if let Some(rules) = rules.filter(|_| entry.kind == BUCKET)
+                && let (Some((counter, slots, _)), Some(rule)) = (entry.counter(), rules(entry.id))
+            {
+                entry.empty_at = rule.empty_at(&counter).max(slots.end());
+            }
+            entry
+        })
     }
 
     /// The counter of that id, if it is there in a form this build knows.
     #[must_use]
     pub fn counter(&self, id: CounterId) -> Option<Counter> {
-        self.in_turn().counter(id)
-    }
-
-    /// The same for several ids, quickest in the order in which their counters were written.
-    #[must_use]
-    pub fn in_turn(&self) -> InTurn<'a> {
-        InTurn { record: *self, rest: self.bytes_of_counters() }
+        Some(self.written().find(|entry| entry.id == id)?.counter()?.0)
     }
 
     /// What is reserved of the counter of that id.
     #[must_use]
     pub fn slots(&self, id: CounterId) -> Slots {
-        let entry = self.entries().find(|entry| entry.id == id);
+        let entry = self.written().find(|entry| entry.id == id);
         entry.and_then(|entry| Some(entry.counter()?.1)).unwrap_or_default()
     }
 
     /// All counters in a form this build knows, and what is reserved of them.
     pub fn counters(&self) -> impl Iterator<Item = (CounterId, Counter, Slots)> + use<'a> {
-        self.entries().filter_map(|entry| {
+        self.written().filter_map(|entry| {
             let (counter, slots, _) = entry.counter()?;
             Some((entry.id, counter, slots))
         })
@@ -250,17 +242,6 @@ impl<'a> Record<'a> {
         carried.iter().for_each(|entry| push_entry(&mut bytes, entry));
         (bytes, overfull)
     }
-
-    /// See [`rewrite`].
-    pub fn rewritten(&self, after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>) -> Option<Vec<u8>> {
-        // Others would stay.
-        if self.only.is_some() {
-            return None;
-        }
-        let mut bytes = self.stored.to_vec();
-        rewrite(&mut bytes, after)?;
-        Some(bytes)
-    }
 }
 
 /// Writes a record anew, over a copy of what is stored: `after` tells what becomes of each counter in turn, and from when on it is surely empty.
@@ -312,24 +293,6 @@ pub fn rewrite(
         rest = tail;
     }
     (version == VERSION && counters == 0).then_some(())
-}
-
-// === impl InTurn ===
-
-impl InTurn<'_> {
-    /// The counter of that id, if it is there in a form this build knows.
-    pub fn counter(&mut self, id: CounterId) -> Option<Counter> {
-        if self.record.only.is_none() {
-            let mut rest = self.rest;
-            if let Ok(next) = Entry::take(&mut rest)
-                && next.id == id
-            {
-                self.rest = rest;
-                return Some(next.counter()?.0);
-            }
-        }
-        Some(self.record.entries().find(|entry| entry.id == id)?.counter()?.0)
-    }
 }
 
 // === impl Entry ===
