@@ -156,8 +156,7 @@ impl Rule {
             return Counter::Bucket { at: now, level: 0 };
         };
         if at <= now {
-            let drained = u128::from(now.since(at)).saturating_mul(u128::from(self.max.get()));
-            Counter::Bucket { at: now, level: level.saturating_sub(drained) }
+            Counter::Bucket { at: now, level: level.saturating_sub(product(now.since(at), self.max.get())) }
         } else if self.set_back(&counter, now) {
             Counter::Bucket { at: now, level }
         } else {
@@ -210,24 +209,43 @@ impl Rule {
     }
 
     /// The counter with `cost` more units used at `now`, how much is [used](Self::used) then, and when it is [empty](Self::empty_at): of one that
-    /// was written in this very window and admits them. `None` says nothing.
+    /// was written in this very window or an earlier one, and admits them. `None` says nothing.
     #[must_use]
     #[inline]
     pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, u64, Timestamp)> {
         let (start, end) = self.window.bounds(now);
         let fits = |used: u64| used.checked_add(cost).filter(|used| *used <= self.max.get());
         match (self.algorithm, stored) {
-            (Algorithm::FixedWindow, Counter::Fixed { start: own, used }) if own == start => {
-                let used = fits(used)?;
+            (Algorithm::FixedWindow, Counter::Fixed { start: own, used }) if own <= start => {
+                let used = fits(if own == start { used } else { 0 })?;
                 Some((Counter::Fixed { start, used }, used, end))
             }
-            (Algorithm::SlidingWindow, Counter::Sliding { at, previous, current }) if start <= at && at <= now => {
+            (Algorithm::SlidingWindow, Counter::Sliding { at, previous, current }) if at <= now => {
+                let (previous, current) = match start.since(at) {
+                    0 => (previous, current),
+                    // The window before, and the one before that.
+                    past if past <= self.window.span().get() => (current, 0),
+                    _ => (0, 0),
+                };
                 let used = fits(self.aged(previous, end.since(now)).saturating_add(current))?;
                 let current = current.saturating_add(cost);
                 Some((Counter::Sliding { at: now, previous, current }, used, self.falls_after(end, current, 0)))
             }
+            (Algorithm::TokenBucket, Counter::Bucket { at, .. }) if at <= now => self.pass_bucket(stored, cost, now),
             _ => None,
         }
+    }
+
+    /// The same of a bucket. Not inlined, nor is what it calls: what most limits pass through stays small.
+    #[inline(never)]
+    fn pass_bucket(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, u64, Timestamp)> {
+        let counter = self.advance(Some(stored), now);
+        let used = self.used(&counter);
+        if !self.admits_beside(&counter, used, cost) {
+            return None;
+        }
+        let counter = self.charge(counter, cost);
+        Some((counter, used.saturating_add(cost), self.empty_at(&counter)))
     }
 
     /// The counter with `units` more used, in the window that holds `charged_at`; in none any more where that is forgotten. A bucket forgets
@@ -364,7 +382,7 @@ impl Rule {
     fn aged(&self, units: u64, left: u64) -> u64 {
         match product_in_64(units, left) {
             Some(product) => product / self.window.span(),
-            None => divide(u128::from(units).saturating_mul(u128::from(left)), self.window.span()),
+            None => divide(product(units, left), self.window.span()),
         }
     }
 
@@ -378,7 +396,7 @@ impl Rule {
         let units = NonZeroU64::new(units)?;
         let reach = match product_in_64(room.saturating_add(1), self.window.span().get()) {
             Some(product) => product.div_ceil(units.get()),
-            None => divide_up(u128::from(room).saturating_add(1).saturating_mul(self.span()), units),
+            None => divide_up(product(room.saturating_add(1), self.window.span().get()), units),
         };
         let left = reach.saturating_sub(1);
         (left > 0).then(|| self.window.span().get().saturating_sub(left))
@@ -391,12 +409,13 @@ impl Rule {
 
     /// Units as a bucket's level.
     fn volume(&self, units: u64) -> u128 {
-        u128::from(units).saturating_mul(self.span())
+        product(units, self.window.span().get())
     }
+}
 
-    fn span(&self) -> u128 {
-        u128::from(self.window.span().get())
-    }
+/// The product, which always fits.
+pub(crate) fn product(one: u64, other: u64) -> u128 {
+    u128::from(one).wrapping_mul(u128::from(other))
 }
 
 /// The product, where it surely fits: a Wasm machine multiplies 64 bits in one step, and 128 in a subroutine.

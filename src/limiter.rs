@@ -1,7 +1,7 @@
 //! Decides all limits of a caller in one step: old record → (new record, decision).
 
 use crate::cost::Cost;
-use crate::counter::{Counter, Wait, product_in_64};
+use crate::counter::{Counter, Wait, product, product_in_64};
 use crate::decision::{Decision, Standing};
 use crate::plan::{Demand, Limit, Unit};
 use crate::record::{self, Record, Rules, Update};
@@ -125,7 +125,7 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 }
 
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
-/// requests in windows that have begun, and all admit it. Writes the record to store over a `copy` of the one that is, and tells how the tightest
+/// requests, have done so before, and admit it. Writes the record to store over a `copy` of the one that is, and tells how the tightest
 /// limit stands then if that is `told`. `None` says nothing, and the copy is good for nothing then.
 #[inline(never)]
 pub fn pass(copy: &mut [u8], limits: &[Limit], cost: &Cost, now: Timestamp, told: bool) -> Option<Option<Standing>> {
@@ -260,7 +260,6 @@ pub fn least_left(record: &Record<'_>, limits: &[Limit], now: Timestamp) -> u64 
 #[must_use]
 #[inline]
 pub fn smaller(one: (u64, u64), other: (u64, u64)) -> bool {
-    let product = |part: u64, whole: u64| u128::from(part).saturating_mul(u128::from(whole));
     match (product_in_64(one.0, other.1), product_in_64(other.0, one.1)) {
         (Some(one), Some(other)) => one < other,
         _ => product(one.0, other.1) < product(other.0, one.1),

@@ -356,24 +356,32 @@ fn numbers_at_the_end_of_their_range_do_not_overflow() {
 
 /// Else every request would go the long way, and nobody would notice.
 #[test]
-fn what_comes_again_in_the_same_windows_passes_until_a_limit_is_near() {
+fn what_comes_again_passes_until_a_limit_is_near() {
     let limits = [
         limit("fixed", Algorithm::FixedWindow, 10, "day", 1),
         limit("sliding", Algorithm::SlidingWindow, 8, "1h", 1),
         limit("other", Algorithm::SlidingWindow, 9, "1m", 1),
     ];
-    let passes = |limits: &[Limit]| -> Vec<bool> {
+    let bucket = [limit("bucket", Algorithm::TokenBucket, 6, "1m", 9)];
+    let passes = |limits: &[Limit], step: u64| -> Vec<bool> {
         let (mut stored, mut passes) = (Vec::new(), Vec::new());
-        for second in 0..10 {
-            let now = Timestamp((1_800_000_000 + second) * SECOND);
+        for number in 0..10 {
+            let now = Timestamp((1_800_000_000 + number * step) * SECOND);
             let record = Record::decode(&stored).unwrap();
             passes.push(limiter::pass(&mut stored.clone(), limits, &Cost::requests(1), now, true).is_some());
             stored = limiter::decide(&record, limits, &Cost::requests(1), now).record.unwrap_or(stored);
         }
         passes
     };
+    let all_but_the_first = [false, true, true, true, true, true, true, true, true, true];
     // Not the first, nor what is denied.
-    assert_eq!(passes(&limits), [false, true, true, true, true, true, true, true, false, false]);
-    assert_eq!(passes(&limits[..1]), [false, true, true, true, true, true, true, true, true, true]);
-    assert_eq!(passes(&[limit("bucket", Algorithm::TokenBucket, 10, "1m", 10)]), [false; 10]);
+    assert_eq!(passes(&limits, 1), [false, true, true, true, true, true, true, true, false, false]);
+    assert_eq!(passes(&limits[..1], 1), all_but_the_first);
+    assert_eq!(passes(&bucket, 1), [false, true, true, true, true, true, true, true, true, false]);
+    // Callers that come seldom: in the next window of each limit, and after it.
+    for step in [60, 3600, 86_400, 7 * 86_400] {
+        assert_eq!(passes(&limits[2..], step), all_but_the_first, "{step}");
+        assert_eq!(passes(&bucket, step), all_but_the_first, "{step}");
+    }
+    assert_eq!(passes(&limits, 86_400), all_but_the_first);
 }

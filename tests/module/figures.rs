@@ -6,6 +6,7 @@ use crate::support::proxy::{Exchange, Outcome, SharedData};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Columns: entries into the module, host calls, those that return bytes, bytes copied either way, instructions (wasmi's fuel).
 const COMMITTED: &str = include_str!("figures.txt");
@@ -80,12 +81,26 @@ const SCENARIOS: [Scenario; 16] = [
     ("no key: 401", r"{LISTED}", ("x-other", ""), 3),
 ];
 
+/// The same for a caller that comes again when all its windows are over.
+const TWO_DAYS_LATER: [Scenario; 3] = [
+    ("three limits, headers: [], two days later", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 3),
+    ("three token buckets, headers: [], two days later", r#"{"headers": [], BUCKETS}"#, ("x-api-key", KEY), 3),
+    (
+        "unlisted key, headers: [], two days later",
+        r#"{"headers": [], "unlisted": {"plan": "pro"}, "plans": {"pro": {"limits": [LIMITS]}}}"#,
+        ("x-api-key", KEY),
+        3,
+    ),
+];
+
 #[test]
 fn every_kind_of_request_costs_what_was_committed() {
     let tools = tools();
     let mut measured = format!("{tools}\n");
-    for (name, configuration, header, before) in SCENARIOS {
-        let outcome = last(configuration, header, before);
+    let scenarios = SCENARIOS.map(|scenario| (scenario, Duration::ZERO));
+    let later = TWO_DAYS_LATER.map(|scenario| (scenario, Duration::from_hours(48)));
+    for ((name, configuration, header, before), later) in scenarios.into_iter().chain(later) {
+        let outcome = last(configuration, header, before, later);
         let returning = outcome.returning_calls().len();
         let (entries, calls, copied) = (outcome.entries.len(), outcome.calls.len(), outcome.copied_bytes);
         writeln!(measured, "{entries:3} {calls:3} {returning:3} {copied:5} {:7}  {name}", outcome.fuel).unwrap();
@@ -101,12 +116,15 @@ fn every_kind_of_request_costs_what_was_committed() {
     }
 }
 
-/// Of so many requests the last one.
-fn last(configuration: &str, header: (&str, &str), before: usize) -> Outcome {
+/// What comes so much later than so many others.
+fn last(configuration: &str, header: (&str, &str), before: usize, later: Duration) -> Outcome {
     let hash: String = Sha256::digest(KEY).iter().map(|byte| format!("{byte:02x}")).collect();
     let denied = LISTED.replace("LIMITS", r#"{"requests": 1000, "per": "1s"}, {"requests": 1, "per": "3650d"}"#);
     let one = LISTED.replace("LIMITS", r#"{"requests": 1000000, "per": "1m"}"#);
+    let buckets =
+        LISTED.replace("LIMITS", &LIMITS.replace('}', r#", "algorithm": "token_bucket"}"#).replace("day", "24h"));
     let configuration = configuration.replace("LISTED", LISTED).replace("DENIED", &denied).replace("ONE", &one);
+    let configuration = configuration.replace("BUCKETS", &buckets);
     let configuration = configuration.replace("LIMITS", LIMITS).replace("HASH", &hash);
     let mut instance = instance(&configuration, &Arc::new(SharedData::default()));
     let lines = [
@@ -122,6 +140,7 @@ fn last(configuration: &str, header: (&str, &str), before: usize) -> Outcome {
     for _ in 0..before {
         instance.exchange(&Exchange::new(&lines));
     }
+    instance.clock().advance(later);
     instance.exchange(&Exchange::new(&lines))
 }
 
