@@ -22,7 +22,7 @@ const LIMITS: &str =
     r#"{"requests": 1000000, "per": "1s"}, {"requests": 1000000, "per": "1m"}, {"requests": 1000000, "per": "day"}"#;
 const LISTED: &str = r#""plans": {"pro": {"limits": [LIMITS]}}, "consumers": [{"name": "acme", "plan": "pro", "keys": ["sha256:HASH"]}]"#;
 
-const SCENARIOS: [Scenario; 16] = [
+const SCENARIOS: [Scenario; 17] = [
     ("one limit, headers: []", r#"{"headers": [], ONE}"#, ("x-api-key", KEY), 3),
     ("three limits, headers: []", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 3),
     (
@@ -33,6 +33,7 @@ const SCENARIOS: [Scenario; 16] = [
     ),
     ("the first request of a consumer", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 0),
     ("three limits, headers: [], leased", r#"{"headers": [], "lease": "1s", LISTED}"#, ("x-api-key", KEY), 5),
+    ("three token buckets, headers: []", r#"{"headers": [], BUCKETS}"#, ("x-api-key", KEY), 3),
     ("three limits, headers: [ratelimit]", r"{LISTED}", ("x-api-key", KEY), 3),
     (
         "three limits, headers: [ratelimit, x-ratelimit]",
@@ -81,29 +82,22 @@ const SCENARIOS: [Scenario; 16] = [
     ("no key: 401", r"{LISTED}", ("x-other", ""), 3),
 ];
 
-/// The same for a caller that comes again when all its windows are over.
-const TWO_DAYS_LATER: [Scenario; 3] = [
-    ("three limits, headers: [], two days later", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 3),
-    ("three token buckets, headers: [], two days later", r#"{"headers": [], BUCKETS}"#, ("x-api-key", KEY), 3),
-    (
-        "unlisted key, headers: [], two days later",
-        r#"{"headers": [], "unlisted": {"plan": "pro"}, "plans": {"pro": {"limits": [LIMITS]}}}"#,
-        ("x-api-key", KEY),
-        3,
-    ),
-];
+/// Those of them that are measured once more, of a caller that comes again when all its windows are over.
+const TWO_DAYS_LATER: [&str; 3] =
+    ["three limits, headers: []", "three token buckets, headers: []", "unlisted key, headers: []"];
 
 #[test]
 fn every_kind_of_request_costs_what_was_committed() {
     let tools = tools();
     let mut measured = format!("{tools}\n");
-    let scenarios = SCENARIOS.map(|scenario| (scenario, Duration::ZERO));
-    let later = TWO_DAYS_LATER.map(|scenario| (scenario, Duration::from_hours(48)));
-    for ((name, configuration, header, before), later) in scenarios.into_iter().chain(later) {
+    let scenarios = SCENARIOS.iter().map(|scenario| (scenario, Duration::ZERO, ""));
+    let again = SCENARIOS.iter().filter(|(name, ..)| TWO_DAYS_LATER.contains(name));
+    let again = again.map(|scenario| (scenario, Duration::from_hours(48), ", two days later"));
+    for (&(name, configuration, header, before), later, said) in scenarios.chain(again) {
         let outcome = last(configuration, header, before, later);
         let returning = outcome.returning_calls().len();
         let (entries, calls, copied) = (outcome.entries.len(), outcome.calls.len(), outcome.copied_bytes);
-        writeln!(measured, "{entries:3} {calls:3} {returning:3} {copied:5} {:7}  {name}", outcome.fuel).unwrap();
+        writeln!(measured, "{entries:3} {calls:3} {returning:3} {copied:5} {:7}  {name}{said}", outcome.fuel).unwrap();
     }
     println!("{measured}");
     let known = COMMITTED.lines().next() == Some(&tools);
