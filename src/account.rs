@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::consumer::{Consumer, Directory};
 use crate::exhausted::Exhausted;
 use crate::metrics::TokenMeters;
-use crate::namespace::Namespace;
+use crate::namespace::{Name, Namespace};
 use crate::record::CounterId;
 use crate::rule::Charging;
 use crate::terms::{Base, Book, Terms};
@@ -39,7 +39,7 @@ pub(crate) struct OfKey {
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     /// In a value of its own: that of the listed consumer with this index.
-    Own(usize, Rc<[u8]>),
+    Own(usize, Name),
     /// In the table.
     Table {
         /// The hash of who it is.
@@ -134,7 +134,7 @@ impl Accounts {
         }
         let place = match first {
             Some(first) => first.place.clone(),
-            None => Place::Own(index, namespace.consumer_record(consumer).into()),
+            None => Place::Own(index, namespace.consumer_record(consumer)),
         };
         let account = self.account(base(index, consumer), place, &Charging::default(), key)?;
         cell.get_or_init(|| account.clone());

@@ -10,6 +10,7 @@
 
 use crate::decision::Standing;
 use crate::limiter;
+use crate::namespace::Name;
 use crate::plan::{Algorithm, Limit};
 use crate::record::Record;
 use crate::terms::Terms;
@@ -39,7 +40,7 @@ pub struct Lease {
     /// The caller's index among the listed consumers.
     consumer: usize,
     /// Where its record is.
-    pub key: Rc<[u8]>,
+    pub key: Name,
     /// What it was charged under.
     pub terms: Rc<Terms>,
     /// Units of each request.
@@ -120,7 +121,7 @@ impl Leases {
     /// Keeps what was charged at `now` for `size` requests, of which one is used, in the window of `charged_at`. Also when that is all of it: a caller who comes again soon is busy.
     pub fn keep(
         &self,
-        (consumer, key): (usize, &Rc<[u8]>),
+        (consumer, key): (usize, &Name),
         terms: &Rc<Terms>,
         (cost, size): (u64, u64),
         tightest: Option<Standing>,
@@ -140,7 +141,7 @@ impl Leases {
         }
         let windows = terms.limits.iter().map(|limit| limit.window().bounds(now).1);
         let ends_at = windows.fold(now.after(lifetime.get()), Timestamp::min);
-        let (key, terms, left) = (key.clone(), terms.clone(), size.saturating_sub(1));
+        let (key, terms, left) = (*key, terms.clone(), size.saturating_sub(1));
         *slot = Some(Lease { consumer, key, terms, cost, size, left, taken_at: now, charged_at, ends_at, tightest });
     }
 

@@ -1,14 +1,16 @@
 //! A namespace: the callers that share counters, and where their records are in the shared data.
 //!
-//! Every key starts with product, layout version and namespace, because other plugins may share the space (Istio gives all of
-//! them one). `<prefix>meta` holds what all workers must agree on; whoever comes first creates it.
+//! Every name starts with product and layout version, because other plugins may share the space (Istio gives all of them one). `meta` holds what
+//! all workers must agree on; whoever comes first creates it.
 //!
 //! ```text
-//! allowance/1/<namespace>/meta                       version u8 = 1 │ hash secret 16 bytes │ sets u32 │ ways u8
-//! allowance/1/<namespace>/c/<consumer>[/<generation>] record of a listed consumer
-//! allowance/1/<namespace>/t/<set u32>                a set of the table of all others
-//! allowance/1/<namespace>/seen                       fingerprints of configurations that were announced
+//! allowance/1/<namespace>/meta   version u8 = 1 │ hash secret 16 bytes │ sets u32 │ ways u8
+//! allowance/1/<namespace>/seen   fingerprints of configurations that were announced
+//! allowance1<96 bits>            record of a listed consumer: a hash of its name and generation
+//! allowance1<64 bits><set u32>   a set of the table of all others: the namespace's own bits, and which one
 //! ```
+//!
+//! The hashes are keyed with the namespace's secret: they differ from those of any other, and nobody can choose two consumers who meet.
 
 use crate::consumer::Consumer;
 use crate::key::ApiKey;
@@ -19,10 +21,16 @@ use std::fmt;
 
 const META_VERSION: u8 = 1;
 
+/// The name of a record or a set. As long as a string of the host's (libc++, 64 bits) has room for in itself: then the host finds it in one
+/// place less, and asks for no memory to look for it.
+pub type Name = [u8; 22];
+
 /// An open namespace.
 pub struct Namespace {
     prefix: String,
     secret: [u8; SECRET_LENGTH],
+    /// Its own bits in the names of sets.
+    sets: [u8; 8],
     geometry: Geometry,
 }
 
@@ -98,7 +106,8 @@ impl Namespace {
         .map_err(OpenError::Store)?
         .answer
         .ok_or(OpenError::Foreign(key))?;
-        Ok(Self { prefix, secret, geometry })
+        let sets = sip::hash(&secret, b"sets").to_le_bytes();
+        Ok(Self { prefix, secret, sets, geometry })
     }
 
     /// The table's geometry in force, which may be another than was asked for.
@@ -109,26 +118,17 @@ impl Namespace {
 
     /// Where a listed consumer's record is.
     #[must_use]
-    pub fn consumer_record(&self, consumer: &Consumer) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.prefix.len().saturating_add(consumer.name.len()).saturating_add(24));
-        key.extend_from_slice(self.prefix.as_bytes());
-        key.extend_from_slice(b"c/");
-        key.extend_from_slice(consumer.name.as_bytes());
-        if consumer.generation > 0 {
-            key.push(b'/');
-            key.extend_from_slice(consumer.generation.to_string().as_bytes());
-        }
-        key
+    pub fn consumer_record(&self, consumer: &Consumer) -> Name {
+        let text = [&consumer.generation.to_le_bytes(), consumer.name.as_bytes()].concat();
+        let [_, _, _, _, hash @ ..] = sip::hash_128(&self.secret, &text).to_le_bytes();
+        name(hash)
     }
 
     /// Where the set of a hash is.
     #[must_use]
-    pub fn set(&self, hash: u64) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.prefix.len().saturating_add(6));
-        key.extend_from_slice(self.prefix.as_bytes());
-        key.extend_from_slice(b"t/");
-        key.extend_from_slice(&self.geometry.set(hash).to_le_bytes());
-        key
+    pub fn set(&self, hash: u64) -> Name {
+        let ([a, b, c, d, e, f, g, h], [i, j, k, l]) = (self.sets, self.geometry.set(hash).to_le_bytes());
+        name([a, b, c, d, e, f, g, h, i, j, k, l])
     }
 
     /// The hash of somebody who is not listed. It is keyed: without the secret, which never leaves the proxy's memory, nobody can tell whether
@@ -174,6 +174,15 @@ impl Namespace {
         });
         changed.is_ok_and(|changed| changed.answer)
     }
+}
+
+/// The name that ends with these bytes.
+fn name(own: [u8; 12]) -> Name {
+    let mut name = *b"allowance1............";
+    if let Some(end) = name.last_chunk_mut() {
+        *end = own;
+    }
+    name
 }
 
 fn decode_meta(meta: &[u8]) -> Option<([u8; SECRET_LENGTH], Geometry)> {

@@ -14,7 +14,7 @@
   ;; 0: time, 8: the metric, 16 and 20: headers, 24 and 28: record, 32: its version, 1024: the new record; 4096: what the proxy returns
   (memory (export "memory") 4)
   (data (i32.const 64) "by_hand_requests_total")
-  (data (i32.const 96) "allowance/1/by_hand/c/acme")
+  (data (i32.const 96) "allowance1_of_acme_now")
   (data (i32.const 128) "allowance")
   ;; TEXTS
   (global $top (mut i32) (i32.const 4096))
@@ -42,7 +42,7 @@
     (loop $again
       ;; A version that nothing has: an absent record is created only if it still is absent.
       (local.set $version (i32.const -1))
-      (if (i32.eqz (call $get (i32.const 96) (i32.const 26) (i32.const 24) (i32.const 28) (i32.const 32)))
+      (if (i32.eqz (call $get (i32.const 96) (i32.const 22) (i32.const 24) (i32.const 28) (i32.const 32)))
         (then
           (local.set $version (i32.load (i32.const 32)))
           (if (global.get $denies)
@@ -54,6 +54,6 @@
       (i64.store (i32.const 1024) (i64.load (i32.const 0)))
       ;; 8: somebody else has written in between.
       (br_if $again (i32.eq (i32.const 8)
-        (call $set (i32.const 96) (i32.const 26) (i32.const 1024) (i32.const 128) (local.get $version)))))
+        (call $set (i32.const 96) (i32.const 22) (i32.const 1024) (i32.const 128) (local.get $version)))))
     (drop (call $increment (i32.load (i32.const 8)) (i64.const 1)))
     (i32.const 0)))

@@ -1,6 +1,7 @@
 //! Records: bytes that survive other configurations, other builds and strangers.
 
 use crate::strategies::{SECOND, any_limits, limit};
+use allowance::consumer::Consumer;
 use allowance::cost::Cost;
 use allowance::decision::Decision;
 use allowance::limiter;
@@ -13,6 +14,7 @@ use allowance::store::{self, SharedData, Version, Versioned, Written};
 use allowance::table::Geometry;
 use allowance::window::Timestamp;
 use proptest::prelude::*;
+use std::collections::HashSet;
 
 const NOW: Timestamp = Timestamp(1_800_000_000 * SECOND);
 
@@ -173,6 +175,29 @@ fn a_namespace_keeps_the_secret_and_the_geometry_of_whoever_came_first() {
     assert_ne!(first.hash(Kind::Address, b"x"), first.hash(Kind::Guard, b"x"));
     assert_eq!((first.geometry().keys(), second.geometry().keys(), other.geometry().keys()), (992, 992, 1984));
     assert!(!format!("{first:?}").contains("[1, 1"));
+}
+
+/// Records that meet would share counters: of all consumers and generations, sets, and namespaces, none do.
+#[test]
+fn names_of_records_and_sets_differ_and_stay() {
+    let data = Memory::default();
+    let namespaces = [open(&data, "n", 1, 1_000_000).unwrap(), open(&data, "m", 2, 1_000_000).unwrap()];
+    let hashes = || (0..10_000_u64).map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut names = HashSet::new();
+    for namespace in &namespaces {
+        for name in ["a", "b", "ab", "a/1"] {
+            for generation in [0, 1, 1 << 56, u64::MAX] {
+                let consumer = Consumer { name: name.into(), generation, ..Consumer::default() };
+                assert!(names.insert(namespace.consumer_record(&consumer)), "{name} {generation}");
+            }
+        }
+        names.extend(hashes().map(|hash| namespace.set(hash)));
+    }
+    let sets: HashSet<u32> = hashes().map(|hash| namespaces[0].geometry().set(hash)).collect();
+    assert_eq!(names.len(), 2 * (4 * 4 + sets.len()), "each set of each namespace has one");
+    let again = open(&data, "n", 3, 1000).unwrap();
+    let consumer = Consumer { name: "a".into(), ..Consumer::default() };
+    assert_eq!(namespaces[0].consumer_record(&consumer), again.consumer_record(&consumer), "on another worker");
 }
 
 #[test]

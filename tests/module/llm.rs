@@ -15,7 +15,8 @@ fn start(module: &Module, limits: &str, more: &str) -> Instance {
         r#"{{"api_key": {{"from": [{{"header": "x-api-key"}}]}}, "plans": {{"pro": {{"limits": {limits}}}}},
             "consumers": [{{"name": "acme", "plan": "pro", "keys": ["{ABC}"]}}]{more}}}"#
     );
-    Instance::new(module, Arc::new(SharedData::default()), Options::new(&configuration))
+    // The same random secret, so that records have the same names.
+    Instance::new(module, Arc::new(SharedData::default()), Options { seed: Some(1), ..Options::new(&configuration) })
         .unwrap_or_else(|refused| panic!("{}", refused.text()))
 }
 
