@@ -44,6 +44,8 @@ pub struct Ledger {
     rules: HashMap<CounterId, Rule>,
     /// Some limit reserves tokens.
     reserves: bool,
+    /// Whether anything that was charged is given back: leases, and where tokens are counted the requests that an upstream did not answer.
+    gives_back: bool,
     /// Whether anybody is told how the limits stand of a request that passed.
     tells: bool,
     meters: Meters,
@@ -103,17 +105,18 @@ impl Ledger {
     #[must_use]
     pub fn new(config: &Config, namespace: Namespace, book: Book, meters: Meters) -> Self {
         let mut rules: HashMap<CounterId, Rule> = HashMap::new();
-        let mut reserves = false;
+        let (mut reserves, mut gives_back) = (false, config.lease.is_some());
         for limit in config.limits() {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.
             let rule = rules.entry(limit.id).or_insert(limit.rule);
             rule.max = rule.max.min(limit.rule.max);
             rule.burst = rule.burst.min(limit.rule.burst);
             reserves |= limit.unit.tokens().is_some() && limit.reserve.is_some();
+            gives_back |= limit.unit.tokens().is_some();
         }
         let accounts = Accounts::new(config, book);
         let (tells, leases) = (!config.headers.is_empty(), Leases::new(config.lease));
-        Self { namespace, accounts, rules, reserves, tells, meters, leases, record: RefCell::default() }
+        Self { namespace, accounts, rules, reserves, gives_back, tells, meters, leases, record: RefCell::default() }
     }
 
     /// Whether any limit reserves tokens: then what is reserved has to be [renewed](Self::renew).
@@ -217,7 +220,7 @@ impl Ledger {
         self.change_record(host, account, cost, (now, Mode::Charge), asked, first)
     }
 
-    /// Denies a request as the last one was, or tells what was read.
+    /// Denies a request as the last one was, or tells what was read of the record.
     #[inline(never)]
     fn deny_again(
         &self,
@@ -227,10 +230,16 @@ impl Ledger {
         cost: &Cost,
         now: Timestamp,
     ) -> Result<Result<(Standing, u64), Unchanged>, StoreError> {
+        let mut exhausted = account.exhausted.borrow_mut();
+        let denial = exhausted.as_ref().and_then(|exhausted| exhausted.denies(cost, now));
+        let (Some(exhausted), Some(denial)) = (exhausted.as_mut(), denial) else {
+            return Ok(Err(store::read(data, key)?));
+        };
+        if !self.gives_back && exhausted.seen_lately(now) {
+            return Ok(Ok(denial));
+        }
         let read = store::read(data, key)?;
-        let exhausted = account.exhausted.borrow();
-        let denial = exhausted.as_ref().and_then(|exhausted| exhausted.denies(read.value(), cost, now));
-        Ok(denial.ok_or(read))
+        Ok(if exhausted.is_still(read.value(), now) { Ok(denial) } else { Err(read) })
     }
 
     /// For how many requests to charge, where a lease is worth `size` of them; gives back one that is over.

@@ -157,7 +157,7 @@ proptest! {
             now = now.after(step);
             let cost = Cost::requests(cost);
             let decided = limiter::decide(&Record::decode(&stored).unwrap(), &limits, &cost, now);
-            let Some(exhausted) = Exhausted::by(&decided, &stored, &limits, &cost, now) else {
+            let Some(mut exhausted) = Exhausted::by(&decided, &stored, &limits, &cost, now) else {
                 let denied = matches!(decided.decision, Decision::Denied { .. });
                 prop_assert!(!denied || cost.requests > 1 || decided.set_back, "{decided:?}");
                 stored = decided.record.unwrap_or(stored);
@@ -168,17 +168,20 @@ proptest! {
             for step in later.iter().copied().chain(ends) {
                 let then = now.after(step);
                 let decided = limiter::decide(&Record::decode(&stored).unwrap(), &limits, &cost, then);
-                let again = exhausted.denies(&stored, &cost, then);
+                let again = exhausted.denies(&cost, then);
                 let said = again.map(|(standing, wait)| Decision::Denied { standing, wait: Wait::For(wait) });
                 prop_assert_eq!(said, (step < wait).then_some(decided.decision), "{} later", step);
             }
-            prop_assert_eq!(exhausted.denies(&stored, &cost, Timestamp(now.0.saturating_sub(1))), None, "the clock was set back");
-            prop_assert_eq!(exhausted.denies(&stored, &Cost::requests(2), now), None, "more may have to wait longer");
+            prop_assert_eq!(exhausted.denies(&cost, Timestamp(now.0.saturating_sub(1))), None, "the clock was set back");
+            prop_assert_eq!(exhausted.denies(&Cost::requests(2), now), None, "more may have to wait longer");
             for at in 0..stored.len() {
                 let mut other = stored.clone();
                 other[at] ^= 1;
-                prop_assert_eq!(exhausted.denies(&other, &cost, now), None, "somebody has changed it");
+                prop_assert!(!exhausted.is_still(&other, now), "somebody has changed it");
             }
+            let looked = now.after(u64::from(u32::MAX));
+            prop_assert!(exhausted.is_still(&stored, looked));
+            prop_assert_eq!([0, 9_999_999, 10_000_000].map(|later| exhausted.seen_lately(looked.after(later))), [true, true, false]);
         }
     }
 

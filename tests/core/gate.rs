@@ -9,8 +9,12 @@ use allowance::request::{Head, Headers};
 use allowance::store::memory::Memory;
 use allowance::store::{HostError, SharedData, Version, Versioned, Written};
 use allowance::window::Timestamp;
+use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+
+/// SHA-256 of the key `secret`.
+const SECRET: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
 /// 2027-01-15T08:00:00Z.
 pub(crate) const START: u64 = 1_800_000_000 * SECOND;
@@ -49,7 +53,7 @@ impl Proxy {
         self.gate_of(&serde_saphyr::from_str(yaml).unwrap())
     }
 
-    pub(crate) fn gate_of(&self, configuration: &serde_json::Value) -> Gate {
+    pub(crate) fn gate_of(&self, configuration: &Value) -> Gate {
         let config = Config::parse(&serde_json::to_vec(configuration).unwrap())
             .unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
         Gate::open(config, self, || Some([7; 16])).unwrap()
@@ -174,6 +178,45 @@ impl Metrics for Proxy {
 
     fn set_gauge(&self, metric: MetricId, value: u64) {
         self.values.borrow_mut().insert(self.names.borrow()[metric.0 as usize].clone(), i64::try_from(value).unwrap());
+    }
+}
+
+/// Of a flood of denied requests few look at the record: another filter that shares the counters may give something back. Where this one does
+/// all look.
+#[test]
+fn a_denial_is_looked_at_a_hundred_times_a_second() {
+    let configuration = |max: u64, more: &str| {
+        format!(
+            "{more}
+            plans: {{p: {{limits: [{{requests: {max}, per: 1m, algorithm: fixed_window}}]}}}}
+            consumers: [{{name: acme, plan: p, keys: [{SECRET}]}}]"
+        )
+        .replace("\n            ", "\n")
+    };
+    let tokens = "rules: [{name: r, match: {path: {prefix: /chat}}, limits: [{tokens: 1, per: 1m}]}]";
+    for (more, looks) in [("", 0), ("lease: 50ms", 100), (tokens, 100)] {
+        if more == tokens && !cfg!(feature = "llm") {
+            continue;
+        }
+        let proxy = Proxy::new();
+        let (gate, other) = (proxy.gate(&configuration(2, more)), proxy.gate(&configuration(3, "")));
+        let ask = |at: u64, times: u32| {
+            proxy.show(START + at);
+            let before = proxy.reads();
+            let answers: Vec<_> = (0..times).map(|_| proxy.ask(&gate, "secret", "/")).collect();
+            assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+            (answers[0], proxy.reads() - before)
+        };
+        assert_eq!(ask(0, 2), ((200, None), 2));
+        assert_eq!(ask(0, 1), ((429, Some(60)), 1));
+        assert_eq!(ask(9_999_999, 100), ((429, Some(60)), looks));
+        assert_eq!(ask(10_000_000, 1), ((429, Some(60)), 1));
+        assert_eq!(ask(19_999_999, 100), ((429, Some(60)), looks));
+        assert_eq!(ask(9_999_999, 1), ((429, Some(60)), 1), "the clock was set back");
+        assert_eq!(proxy.ask(&other, "secret", "/"), (200, None));
+        assert_eq!(ask(20_000_000, 1), ((429, Some(60)), 1), "of another record");
+        assert_eq!(ask(59 * SECOND, 1), ((429, Some(1)), 1));
+        assert_eq!(ask(60 * SECOND, 2), ((200, None), 2));
     }
 }
 

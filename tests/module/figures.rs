@@ -82,17 +82,24 @@ const SCENARIOS: [Scenario; 17] = [
     ("no key: 401", r"{LISTED}", ("x-other", ""), 3),
 ];
 
-/// Those of them that are measured once more, of a caller that comes again when all its windows are over.
-const TWO_DAYS_LATER: [&str; 3] =
-    ["three limits, headers: []", "three token buckets, headers: []", "unlisted key, headers: []"];
+/// Those of them that are measured once more, of a caller that comes again later: when all its windows are over, or when a denial has to be
+/// looked at again.
+const LATER: [(&str, Duration, &str); 4] = [
+    ("three limits, headers: []", Duration::from_secs(48 * 3600), ", two days later"),
+    ("three token buckets, headers: []", Duration::from_secs(48 * 3600), ", two days later"),
+    ("unlisted key, headers: []", Duration::from_secs(48 * 3600), ", two days later"),
+    ("denied", Duration::from_secs(1), ", a second later"),
+];
 
 #[test]
 fn every_kind_of_request_costs_what_was_committed() {
     let tools = tools();
     let mut measured = format!("{tools}\n");
     let scenarios = SCENARIOS.iter().map(|scenario| (scenario, Duration::ZERO, ""));
-    let again = SCENARIOS.iter().filter(|(name, ..)| TWO_DAYS_LATER.contains(name));
-    let again = again.map(|scenario| (scenario, Duration::from_hours(48), ", two days later"));
+    let again = LATER.iter().filter_map(|&(name, later, said)| {
+        let scenario = SCENARIOS.iter().find(|(known, ..)| *known == name)?;
+        Some((scenario, later, said))
+    });
     for (&(name, configuration, header, before), later, said) in scenarios.chain(again) {
         let outcome = last(configuration, header, before, later);
         let returning = outcome.returning_calls().len();

@@ -1,7 +1,7 @@
 //! What is charged ahead and not used comes back when the timer fires, and when another configuration takes over.
 
 use crate::support::proxy::{Clock, Instance, Options, SharedData};
-use crate::{ABC, status, with};
+use crate::{ABC, LOOKED_AT_AGAIN, status, with};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ fn what_a_configuration_leaves_is_given_back_once_it_is_over() {
     assert_eq!(admitted(&mut other, 1), 0);
     busy.end_other_roots();
     busy.tick();
+    clock.advance(LOOKED_AT_AGAIN);
     assert_eq!(admitted(&mut other, 100), 31);
 }
 
@@ -62,5 +63,7 @@ fn a_configuration_that_is_over_is_found_out_by_requests_too() {
     busy.configure(configuration(63, "").as_bytes()).unwrap();
     busy.end_other_roots();
     // 31 more are there once the lease is back, and denied ones look for it.
+    assert_eq!(admitted(&mut busy, 1000), 0);
+    clock.advance(LOOKED_AT_AGAIN);
     assert_eq!(admitted(&mut busy, 1000), 31);
 }

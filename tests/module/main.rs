@@ -24,10 +24,14 @@ mod secrets;
 mod tokens;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 use support::proxy::{Instance, Module, Options, SharedData};
 
 /// SHA-256 of the key `abc`.
 pub(crate) const ABC: &str = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+/// How long after a denial the record is looked at again: it may be another filter that gave something back.
+pub(crate) const LOOKED_AT_AGAIN: Duration = Duration::from_millis(10);
 
 /// Compiled once for all tests.
 static MODULE: LazyLock<Module> = LazyLock::new(|| {

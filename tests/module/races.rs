@@ -3,7 +3,7 @@
 
 use crate::support::interleave::{Granularity, Job, explore};
 use crate::support::proxy::{Clock, Metrics, Mode, Options, SharedData};
-use crate::{ABC, status, with};
+use crate::{ABC, LOOKED_AT_AGAIN, status, with};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn two_configurations_with_disjoint_limits_on_one_record_lose_nothing() {
 
     let ([mut one, mut other], shared_again) = workers([&days, &hours], Mode::Exact);
     drop(shared);
-    let start = shared_again.snapshot();
+    let (start, clock) = (shared_again.snapshot(), one.clock());
     let job = |requests: usize| -> Job<usize> {
         Box::new(move |instance| (0..requests).filter(|_| status(instance, "abc") == 200).count())
     };
@@ -103,6 +103,8 @@ fn two_configurations_with_disjoint_limits_on_one_record_lose_nothing() {
         ALL,
         |_| {
             shared_again.restore(&start);
+            // Where a denial is remembered, its record is looked at again then.
+            clock.advance(LOOKED_AT_AGAIN);
             [job(4), job(3)]
         },
         |_, counts| assert_eq!(counts, [3, 2]),
