@@ -8,7 +8,7 @@ use std::rc::Rc;
 /// A listed owner of API keys. All its keys share its counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Consumer {
-    /// The name in the configuration; also the name of its record.
+    /// The name in the configuration, which its record is found by.
     pub name: Box<str>,
     /// Index of its plan in the configuration's plans.
     pub plan: usize,

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::gate::{self, Gate, Passed, Verdict};
 use crate::host::Proxy;
 use crate::reply::Reply;
+use crate::sip;
 use contexts::Contexts;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{Action, BufferType, LogLevel};
@@ -96,6 +97,9 @@ fn configure(id: u32) -> bool {
             return false;
         }
     };
+    let fingerprint = sip::fingerprint(&bytes);
+    // A configuration can be long, and what is made next can use its room.
+    drop(bytes);
     let gate = match Gate::open(config, &Proxy, || Proxy.random()) {
         Ok(gate) => gate,
         Err(error) => {
@@ -104,7 +108,7 @@ fn configure(id: u32) -> bool {
         }
     };
     // Every worker is configured; one of them says so.
-    if gate.namespace().announce(&Proxy, &bytes) {
+    if gate.namespace().announce(&Proxy, fingerprint) {
         for line in gate.announcement() {
             log::log!(line.0, "{}", line.1);
         }

@@ -16,8 +16,8 @@
 //! * [`consumer`]: whose a key is, by its hash, through an `index`. [`memo`]: so that a key is not hashed again and again, by a keyed hash of its
 //!   own, [`sip`].
 //!   [`plan`]: limits. [`terms`]: what this caller's request is charged under.
-//! * [`account`]: where the caller's record is, and what it is charged under. [`namespace`]: the shared data's keys, and the secret that names
-//!   those who are not listed.
+//! * [`account`]: where the caller's record is, and what it is charged under. [`namespace`]: the names of all that is stored, and the secret that they
+//!   are made with.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
 //! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
 //!   [`lease`]: units charged ahead for those who are busy. [`exhausted`]: denials that last.

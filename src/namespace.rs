@@ -154,13 +154,11 @@ impl Namespace {
         sip::hash_128(&self.secret, key.as_bytes())
     }
 
-    /// Whether `configuration` has not been announced yet, on whichever worker; from then on it has. The last few are remembered, since
-    /// several filters can share a namespace.
-    pub fn announce(&self, data: &impl SharedData, configuration: &[u8]) -> bool {
+    /// Whether what has this [fingerprint](sip::fingerprint) has not been announced yet, on whichever worker; from then on it has. The last few are remembered,
+    /// since several filters can share a namespace.
+    pub fn announce(&self, data: &impl SharedData, fingerprint: u128) -> bool {
         const REMEMBERED: usize = 16;
-        // Configurations can be long: no copy of one is made to put something in front of it.
-        let of_configuration = sip::hash(&self.secret, configuration).to_le_bytes();
-        let text = [env!("CARGO_PKG_VERSION").as_bytes(), &of_configuration].concat();
+        let text = [env!("CARGO_PKG_VERSION").as_bytes(), &fingerprint.to_le_bytes()].concat();
         let fingerprint = sip::hash(&self.secret, &text).to_le_bytes();
         let key = format!("{}seen", self.prefix);
         let changed = store::change(data, key.as_bytes(), |stored| {

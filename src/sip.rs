@@ -19,6 +19,12 @@ pub fn hash_128(secret: &[u8; SECRET], text: &[u8]) -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }
 
+/// 128 bits that anybody can compute: of what nobody gains from meeting something else.
+#[must_use]
+pub fn fingerprint(text: &[u8]) -> u128 {
+    hash_128(&[0; SECRET], text)
+}
+
 /// The second half is 0 where it is not asked for. One function for both, so that both are one piece of code.
 #[inline(never)]
 fn hash_both(secret: &[u8; SECRET], text: &[u8], long: bool) -> (u64, u64) {

@@ -8,6 +8,7 @@ use crate::cost::Estimate;
 use crate::metrics::{Metrics, Reason};
 use crate::request::{Headers, Request};
 use crate::reservation::Reservation;
+use crate::sip;
 use crate::store::{SharedData, StoreError};
 use crate::waiting::{Waiting, Whole};
 use crate::window::{MILLISECOND, Timestamp};
@@ -125,7 +126,7 @@ impl Gate {
 
     /// This host shows no body while a head waits: says so once, on whichever worker.
     pub fn warn_hidden(&self, host: &impl SharedData) {
-        if self.namespace().announce(host, b"bodies are hidden") {
+        if self.namespace().announce(host, sip::fingerprint(b"bodies are hidden")) {
             log::warn!(
                 "this proxy shows request bodies only after the head has gone upstream: limits in tokens are decided when the body is there, and bodies \
                  are not changed; set allow_on_headers_stop_iteration where you can"

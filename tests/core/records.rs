@@ -9,6 +9,7 @@ use allowance::namespace::{Kind, Namespace};
 use allowance::plan::{Algorithm, Limit, MAX_LIMITS};
 use allowance::record::{self, Record, Update};
 use allowance::reservation::Slots;
+use allowance::sip;
 use allowance::store::memory::Memory;
 use allowance::store::{self, SharedData, Version, Versioned, Written};
 use allowance::table::Geometry;
@@ -217,7 +218,7 @@ fn a_configuration_is_announced_once_however_many_workers_have_it() {
     let data = Memory::default();
     let workers = [(); 3].map(|()| open(&data, "n", 1, 1000).unwrap());
     let announced =
-        |configuration: &[u8]| workers.iter().filter(|worker| worker.announce(&data, configuration)).count();
+        |text: &[u8]| workers.iter().filter(|worker| worker.announce(&data, sip::fingerprint(text))).count();
     assert_eq!([announced(b"one"), announced(b"one"), announced(b"two"), announced(b"one")], [1, 0, 1, 0]);
     // Remembered as long as there are not too many others.
     assert_eq!((0..16u8).map(|other| announced(&[other])).sum::<usize>(), 16);
