@@ -13,7 +13,7 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 /// One record and what it is charged under.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Account {
     /// What.
     pub terms: Rc<Terms>,
@@ -25,6 +25,10 @@ pub struct Account {
     /// The listed key that it is found by.
     pub(crate) key: Option<OfKey>,
 }
+
+// Where a pointer has four bytes: with a hash it is a slot of the memo, and a line of the processor's cache.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<Option<Account>>() == 52);
 
 /// What is known of an account that is found by a listed key.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +46,8 @@ pub(crate) enum Place {
     Own(usize, Name),
     /// In the table.
     Table {
-        /// The hash of who it is.
-        hash: u64,
+        /// The hash of who it is; in bytes, since a number's alignment would make every account larger.
+        hash: [u8; 8],
         /// Every counter it can ever have.
         counters: Rc<[CounterId]>,
     },
@@ -53,7 +57,7 @@ pub(crate) enum Place {
 #[derive(Debug)]
 pub struct Accounts {
     book: Book,
-    /// Of each listed consumer, by index, under no rule: the first that was made. Keys that are [forgotten](crate::memo) find theirs here again.
+    /// Of each listed consumer, by index, under no rule, if it was asked for; those of keys are [remembered](crate::memo) elsewhere.
     consumers: Box<[OnceCell<Rc<Account>>]>,
 }
 
@@ -80,10 +84,11 @@ impl Accounts {
     }
 
     /// An account that is found by the listed key of that index, under no rule.
-    pub(crate) fn of_key(&self, namespace: &Namespace, consumers: &Directory, key: u32) -> Option<Rc<Account>> {
+    pub(crate) fn of_key(&self, namespace: &Namespace, consumers: &Directory, key: u32) -> Option<Account> {
         let (index, consumer, listed) = consumers.key(key)?;
+        let place = Place::Own(index, namespace.consumer_record(consumer));
         let key = OfKey { index: key, disabled: consumer.disabled || listed.disabled };
-        self.listed(namespace, index, consumer, Some(key))
+        self.account(base(index, consumer), place, &Charging::default(), Some(key))
     }
 
     /// Where the caller's record is and what it is charged under, and the same for its address.
@@ -95,14 +100,16 @@ impl Accounts {
     ) -> Option<(Rc<Account>, Option<Rc<Account>>)> {
         match caller {
             Caller::Listed { index, consumer, .. } => {
-                let usual = self.listed(namespace, *index, consumer, None)?;
+                let usual = self.listed(namespace, *index, consumer)?;
                 if charging.is_usual() {
-                    return Some((usual, None));
+                    return Some((usual.clone(), None));
                 }
-                Some((self.account(base(*index, consumer), usual.place.clone(), charging, None)?, None))
+                let account = self.account(base(*index, consumer), usual.place.clone(), charging, None)?;
+                Some((Rc::new(account), None))
             }
             Caller::Unlisted { hash, plan, guard, .. } => {
-                let place = |hash, plan| Place::Table { hash, counters: self.book.counters(plan) };
+                let place =
+                    |hash: u64, plan| Place::Table { hash: hash.to_le_bytes(), counters: self.book.counters(plan) };
                 let guard = match *guard {
                     Some((hash, plan)) => {
                         let terms = self.book.terms(Base::Plan(plan), &Charging::default())?;
@@ -112,39 +119,26 @@ impl Accounts {
                     }
                     None => None,
                 };
-                Some((self.account(Base::Plan(*plan), place(*hash, *plan), charging, None)?, guard))
+                Some((Rc::new(self.account(Base::Plan(*plan), place(*hash, *plan), charging, None)?), guard))
             }
         }
     }
 
-    /// The account of a listed consumer, under no rule, and found by `key` if there is one: all its keys have the same record.
-    fn listed(
-        &self,
-        namespace: &Namespace,
-        index: usize,
-        consumer: &Consumer,
-        key: Option<OfKey>,
-    ) -> Option<Rc<Account>> {
+    /// The account of a listed consumer, under no rule.
+    fn listed(&self, namespace: &Namespace, index: usize, consumer: &Consumer) -> Option<&Rc<Account>> {
         let cell = self.consumers.get(index)?;
-        let first = cell.get();
-        if let Some(first) = first
-            && key.is_none_or(|key| first.key.is_some_and(|known| known.index == key.index))
-        {
-            return Some(first.clone());
+        if let Some(known) = cell.get() {
+            return Some(known);
         }
-        let place = match first {
-            Some(first) => first.place.clone(),
-            None => Place::Own(index, namespace.consumer_record(consumer)),
-        };
-        let account = self.account(base(index, consumer), place, &Charging::default(), key)?;
-        cell.get_or_init(|| account.clone());
-        Some(account)
+        let place = Place::Own(index, namespace.consumer_record(consumer));
+        let account = self.account(base(index, consumer), place, &Charging::default(), None)?;
+        Some(cell.get_or_init(|| Rc::new(account)))
     }
 
-    fn account(&self, base: Base, place: Place, charging: &Charging, key: Option<OfKey>) -> Option<Rc<Account>> {
+    fn account(&self, base: Base, place: Place, charging: &Charging, key: Option<OfKey>) -> Option<Account> {
         let terms = self.book.terms(base, charging)?;
         let tokens = self.book.tokens(&terms, charging);
-        Some(Rc::new(Account { terms, place, tokens, exhausted: RefCell::default(), key }))
+        Some(Account { terms, place, tokens, exhausted: RefCell::default(), key })
     }
 }
 

@@ -9,12 +9,11 @@ use crate::cost::Estimate;
 use crate::reservation::Reservation;
 use crate::usage::{Dropper, Reader, Usage};
 use crate::window::Timestamp;
-use std::rc::Rc;
 
 /// What is owed.
 pub struct Bill {
     /// Whose it is: the caller, and its address where that is charged, too.
-    pub(crate) charged: Vec<(Rc<Account>, Reservation)>,
+    pub(crate) charged: Vec<(Account, Reservation)>,
     /// What was asked for, in tokens: input, and output at most.
     asked: Asked,
     response: Response,
@@ -67,7 +66,7 @@ pub enum Closed {
 impl Bill {
     /// Of a request that was charged so.
     #[must_use]
-    pub fn new(charged: Vec<(Rc<Account>, Reservation)>, asked: Asked, splice: Option<Splice>) -> Self {
+    pub fn new(charged: Vec<(Account, Reservation)>, asked: Asked, splice: Option<Splice>) -> Self {
         Self { charged, asked, response: Response::Awaited, splice, unasked: false, dropper: None }
     }
 

@@ -39,7 +39,7 @@ pub struct Gate {
     config: Config,
     ledger: Ledger,
     /// The accounts of listed keys.
-    memo: Memo<Rc<Account>>,
+    memo: Memo<Account>,
     /// How requests are charged that no rule is for.
     usual: Charging,
     /// What those were told who are denied.
@@ -248,7 +248,7 @@ impl Gate {
 
     /// The account of a listed key.
     #[inline]
-    fn known(&self, key: &ApiKey<'_>) -> Option<Ref<'_, Rc<Account>>> {
+    fn known(&self, key: &ApiKey<'_>) -> Option<Ref<'_, Account>> {
         match self.config.consumers.keys() {
             0 => None,
             _ => self.memo.recall(self.namespace().fingerprint(key), || self.first_seen(key)),
@@ -256,7 +256,7 @@ impl Gate {
     }
 
     #[inline(never)]
-    fn first_seen(&self, key: &ApiKey<'_>) -> Option<Rc<Account>> {
+    fn first_seen(&self, key: &ApiKey<'_>) -> Option<Account> {
         let consumers = &self.config.consumers;
         self.ledger.account_of_key(consumers, consumers.find(key)?)
     }
@@ -344,7 +344,7 @@ impl Gate {
         &self,
         request: &Request<'_, impl Host>,
         caller: &Caller<'_>,
-        account: &Rc<Account>,
+        account: &Account,
         charging: &Charging,
         content: Content<'_>,
     ) -> Verdict {
@@ -414,6 +414,7 @@ impl Gate {
         if !metered {
             return Ok(verdict);
         }
-        Ok(self.billed(verdict, content, vec![(account, charged.reservation), (guard, address.reservation)]))
+        let charged = [((*account).clone(), charged.reservation), ((*guard).clone(), address.reservation)];
+        Ok(self.billed(verdict, content, charged.into()))
     }
 }

@@ -139,7 +139,7 @@ impl Ledger {
 
     /// An account that is found by the listed key of that index, for requests that no rule concerns, but for what they cost.
     #[must_use]
-    pub fn account_of_key(&self, consumers: &Directory, key: u32) -> Option<Rc<Account>> {
+    pub fn account_of_key(&self, consumers: &Directory, key: u32) -> Option<Account> {
         self.accounts.of_key(&self.namespace, consumers, key)
     }
 
@@ -277,7 +277,7 @@ impl Ledger {
             _ if terms.limits.is_empty() => return Ok(Charged::Passed(None, now)),
             Place::Own(consumer, key) => (*consumer, key),
             Place::Table { hash, counters } => {
-                return self.change_table(host, terms, (*hash, counters), cost, (now, mode));
+                return self.change_table(host, terms, (u64::from_le_bytes(*hash), counters), cost, (now, mode));
             }
         };
         let transition = |bytes: &[u8]| {
@@ -467,8 +467,9 @@ impl Ledger {
         let conflicts = match place {
             Place::Own(_, key) => refund_own(host, key, limits, reservation, now)?,
             Place::Table { hash, .. } => {
-                let refund = |set: &[u8]| (table::refund(set, *hash, limits, reservation, now), ());
-                store::change(host, &self.namespace.set(*hash), refund)?.conflicts
+                let hash = u64::from_le_bytes(*hash);
+                let refund = |set: &[u8]| (table::refund(set, hash, limits, reservation, now), ());
+                store::change(host, &self.namespace.set(hash), refund)?.conflicts
             }
         };
         host.add_to(self.meters.conflicts, conflicts);
@@ -499,9 +500,9 @@ impl Ledger {
                 changed.conflicts
             }
             Place::Table { hash, counters } => {
-                let ways = self.namespace.geometry().ways;
-                let changed = store::change(host, &self.namespace.set(*hash), |set| {
-                    let (set, churn) = table::change(set, ways, (*hash, counters), rule, now, transition);
+                let (hash, ways) = (u64::from_le_bytes(*hash), self.namespace.geometry().ways);
+                let changed = store::change(host, &self.namespace.set(hash), |set| {
+                    let (set, churn) = table::change(set, ways, (hash, counters), rule, now, transition);
                     (Some(set), churn)
                 })?;
                 self.count_churn(host, changed.answer);

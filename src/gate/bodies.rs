@@ -12,7 +12,6 @@ use crate::sip;
 use crate::store::{SharedData, StoreError};
 use crate::waiting::{Waiting, Whole};
 use crate::window::{MILLISECOND, Timestamp};
-use std::rc::Rc;
 
 // === impl Gate ===
 
@@ -63,7 +62,7 @@ impl Gate {
         &self,
         mut verdict: Verdict,
         content: Content<'_>,
-        charged: Vec<(Rc<Account>, Reservation)>,
+        charged: Vec<(Account, Reservation)>,
     ) -> Verdict {
         if let Action::Pass(passed) = &mut verdict.action {
             let metered = match content {
