@@ -16,8 +16,8 @@ static TALC: WasmDynamicTalc = new_wasm_dynamic_allocator();
 #[global_allocator]
 static ALLOCATOR: AtHand = AtHand([const { [const { Cell::new(null_mut()) }; 2] }; SIZES]);
 
-/// How many sizes have blocks at hand: those below 1 KiB. Of larger ones a request has none, but for some sets of the table.
-const SIZES: usize = 64;
+/// How many sizes have blocks at hand: those below 4 KiB. Of larger ones a request has none, but for its body.
+const SIZES: usize = 256;
 /// Talc's blocks are multiples of this…
 const UNIT: usize = 16;
 /// … of which it keeps so much for itself. Were it otherwise, only space would be lost.
