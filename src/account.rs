@@ -64,6 +64,12 @@ pub struct Accounts {
 // === impl Account ===
 
 impl Account {
+    /// Whether it was found by a key that is not disabled.
+    #[inline]
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.key.is_some_and(|key| !key.disabled)
+    }
+
     /// Who it is of, if it was found by a key that is not disabled.
     #[inline]
     pub(crate) fn caller<'c>(&self, consumers: &'c Directory) -> Option<Caller<'c>> {

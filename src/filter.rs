@@ -119,7 +119,7 @@ fn configure(id: u32) -> bool {
     if let Some(lease) = gate.lease() {
         // Without it leases are given back by the next request of the same caller.
         if let Err(status) = hostcalls::set_tick_period(std::time::Duration::from_nanos(lease.get())) {
-            log::warn!("leases of idle callers are not given back: status {status:?}");
+            log::warn!("leases of idle callers are not given back: status {}", status as u32);
         }
     }
     root.gate.replace(Some(Rc::new(gate)));

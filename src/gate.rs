@@ -2,6 +2,7 @@
 
 mod bodies;
 mod telling;
+mod usual;
 
 use crate::account::Account;
 #[cfg(feature = "llm")]
@@ -27,6 +28,7 @@ use crate::window::Timestamp;
 use std::cell::Ref;
 use std::num::NonZeroU64;
 use std::rc::Rc;
+use usual::{Came, Usual};
 
 /// What the gate needs of the proxy while it looks at one request.
 pub trait Host: Head + SharedData + Metrics + Clock {}
@@ -42,6 +44,8 @@ pub struct Gate {
     memo: Memo<Account>,
     /// How requests are charged that no rule is for.
     usual: Charging,
+    /// The way that nearly every request goes, where there is one.
+    usual_way: Option<Usual>,
     /// What those were told who are denied.
     said: Said,
     /// By consumer's index; empty unless the configuration asks for them.
@@ -146,7 +150,8 @@ impl Gate {
         let book = Book::new(&config, registry, host);
         let memo = Memo::for_keys(config.consumers.keys());
         let ledger = Ledger::new(&config, namespace, book, meters);
-        Ok(Self { config, ledger, memo, usual: Charging::default(), said: Said::default(), consumers })
+        let (usual, usual_way) = (Charging::default(), Usual::of(&config));
+        Ok(Self { config, ledger, memo, usual, usual_way, said: Said::default(), consumers })
     }
 
     /// The namespace it counts in.
@@ -202,7 +207,20 @@ impl Gate {
         self.admit_with(&Request::of(host, whole.headers.clone()), Content::Whole(&whole))
     }
 
+    #[inline(always)]
     fn admit_with(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Verdict {
+        match self.go_usual_way(request) {
+            Came::Through => Verdict { action: Action::Pass(Passed::default()), note: None },
+            Came::To(account) => match account.caller(&self.config.consumers) {
+                Some(caller) => self.charge_one(request, &caller, &account, &self.usual, content),
+                None => self.admit_any(request, content),
+            },
+            Came::Nowhere => self.admit_any(request, content),
+        }
+    }
+
+    #[inline(never)]
+    fn admit_any(&self, request: &Request<'_, impl Host>, content: Content<'_>) -> Verdict {
         let content = content.known();
         if !self.config.rules.is_empty() {
             return self.admit_by_rules(request, content);

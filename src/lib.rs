@@ -8,7 +8,7 @@
 //! # The way of a request
 //!
 //! * [`filter`] turns the proxy's callbacks into one question to the [`gate`], and the verdict into host actions. It decides nothing.
-//! * [`gate`]: the order of events, from the request's head to the verdict; for limits in tokens, from its body, and to the end of its response.
+//! * [`gate`]: the order of events, from the request's head to the verdict, with a short way for what nearly every request comes to; for limits in tokens, from its body, and to the end of its response.
 //! * [`ask`]: what a request asks a model for. [`waiting`]: until its body says so. [`holding`]: whether the proxy can hold its head meanwhile.
 //!   [`bill`]: what it owes until its response is through.
 //! * [`request`]: the head of a request, as bytes. [`rule`]: what applies to some requests only, by [`path`] and more.

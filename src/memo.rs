@@ -53,35 +53,57 @@ impl<T> Memo<T> {
     /// is looked at.
     #[inline]
     pub fn recall(&self, hash: u128, find: impl FnOnce() -> Option<T>) -> Option<Ref<'_, T>> {
-        let (low, hash) = (hash as u32, [(hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32]);
+        match self.known(hash) {
+            None => self.learn(hash, find),
+            known => known,
+        }
+    }
+
+    /// The same if that is remembered; `None` says nothing.
+    #[inline(always)]
+    pub fn known(&self, hash: u128) -> Option<Ref<'_, T>> {
         let slots = self.slots.borrow();
-        // As the hash is among all of 32 bits (D. Lemire, "Fast Random Integer Generation in an Interval", 2019).
-        let place = (u64::from(low).wrapping_mul(slots.len() as u64) >> 32) as usize;
+        let (place, hash) = place(hash, slots.len());
         if slots.get(place)?.hash == hash {
             return Ref::filter_map(slots, |slots| slots.get(place)?.item.as_ref()).ok();
         }
         drop(slots);
-        self.recall_beside(place, hash, find)
+        self.at(self.beside(place, hash)?)
     }
 
-    /// The same where the key is not in its own place: looks into those beside it, or takes one of them.
+    /// Where there is this beside a key's own place, or in it.
     #[inline(never)]
-    fn recall_beside(&self, place: usize, hash: Hash, find: impl FnOnce() -> Option<T>) -> Option<Ref<'_, T>> {
-        let with = |hash: Hash| {
-            let slots = self.slots.borrow();
-            let mut beside = (0..BESIDE).map(|other| place ^ other);
-            beside.find(|place| slots.get(*place).is_some_and(|slot| slot.hash == hash))
-        };
-        let place = with(hash).unwrap_or_else(|| {
-            let item = find();
-            let place = with(FREE).unwrap_or(place);
-            if let Some(slot) = self.slots.borrow_mut().get_mut(place) {
-                *slot = Slot { hash, item };
-            }
-            place
-        });
+    fn beside(&self, place: usize, hash: Hash) -> Option<usize> {
+        let slots = self.slots.borrow();
+        (0..BESIDE).map(|other| place ^ other).find(|place| slots.get(*place).is_some_and(|slot| slot.hash == hash))
+    }
+
+    fn at(&self, place: usize) -> Option<Ref<'_, T>> {
         Ref::filter_map(self.slots.borrow(), |slots| slots.get(place)?.item.as_ref()).ok()
     }
+
+    /// Finds what is known of a key, if it is not remembered that it is not listed, and takes one of its places.
+    #[inline(never)]
+    fn learn(&self, hash: u128, find: impl FnOnce() -> Option<T>) -> Option<Ref<'_, T>> {
+        let (place, hash) = place(hash, self.slots.borrow().len());
+        if self.beside(place, hash).is_some() {
+            return None;
+        }
+        let item = find();
+        let place = self.beside(place, FREE).unwrap_or(place);
+        if let Some(slot) = self.slots.borrow_mut().get_mut(place) {
+            *slot = Slot { hash, item };
+        }
+        self.at(place)
+    }
+}
+
+/// Which of so many slots is a key's own, and what it has there. As its hash is among all of 32 bits (D. Lemire, "Fast Random Integer Generation in an
+/// Interval", 2019).
+#[inline(always)]
+fn place(hash: u128, slots: usize) -> (usize, Hash) {
+    let place = u64::from(hash as u32).wrapping_mul(slots as u64) >> 32;
+    (place as usize, [(hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32])
 }
 
 #[cfg(test)]

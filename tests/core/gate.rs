@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 /// SHA-256 of the key `secret`.
-const SECRET: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+pub(crate) const SECRET: &str = "sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
 /// 2027-01-15T08:00:00Z.
 pub(crate) const START: u64 = 1_800_000_000 * SECOND;
@@ -22,6 +22,7 @@ pub(crate) const START: u64 = 1_800_000_000 * SECOND;
 /// A proxy with one worker.
 pub(crate) struct Proxy {
     data: Memory,
+    stored: RefCell<BTreeMap<Vec<u8>, Vec<u8>>>,
     /// What the clock shows, at each look; the last stays.
     clock: RefCell<Vec<u64>>,
     headers: RefCell<Vec<(String, String)>>,
@@ -38,6 +39,7 @@ impl Proxy {
     pub(crate) fn new() -> Self {
         Self {
             data: Memory::default(),
+            stored: RefCell::default(),
             clock: RefCell::new(vec![START]),
             headers: RefCell::default(),
             metadata: RefCell::default(),
@@ -73,6 +75,11 @@ impl Proxy {
         *self.clock.borrow_mut() = times.to_vec();
     }
 
+    /// Everything in the shared data.
+    pub(crate) fn stored(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        self.stored.borrow().clone()
+    }
+
     /// How often the shared data was read.
     pub(crate) fn reads(&self) -> u32 {
         self.reads.get()
@@ -90,7 +97,7 @@ impl Proxy {
     }
 
     /// Status and `retry-after` of a request; 200 where it passes.
-    fn ask(&self, gate: &Gate, key: &str, path: &str) -> (u16, Option<u64>) {
+    pub(crate) fn ask(&self, gate: &Gate, key: &str, path: &str) -> (u16, Option<u64>) {
         let pairs = [(":method", "GET"), (":path", path), (":authority", "a"), ("x-api-key", key)];
         match self.decide(gate, &pairs) {
             Action::Pass(_) => (200, None),
@@ -118,7 +125,7 @@ impl Proxy {
         self.names.borrow().iter().filter(|known| known.contains(name)).cloned().collect()
     }
 
-    fn metric(&self, name: &str) -> i64 {
+    pub(crate) fn metric(&self, name: &str) -> i64 {
         self.values.borrow().iter().filter(|(known, _)| known.contains(name)).map(|(_, value)| value).sum()
     }
 }
@@ -157,7 +164,11 @@ impl SharedData for Proxy {
     }
 
     fn set(&self, key: &[u8], value: &[u8], version: Version) -> Result<Written, HostError> {
-        self.data.set(key, value, version)
+        let written = self.data.set(key, value, version)?;
+        if written == Written::Stored {
+            self.stored.borrow_mut().insert(key.to_vec(), value.to_vec());
+        }
+        Ok(written)
     }
 }
 

@@ -28,4 +28,5 @@ mod telling;
 #[cfg(feature = "llm")]
 mod tokens;
 mod usage;
+mod usual;
 mod waiting;

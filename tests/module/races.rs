@@ -64,6 +64,34 @@ fn nothing_is_lost_and_nothing_too_much_admitted_in_any_order_of_four_requests()
     assert!(schedules > 50, "{schedules} schedules");
 }
 
+/// The same of a listed consumer whose requests go the usual way, where a lost race is decided anew.
+#[test]
+fn a_listed_consumer_is_charged_exactly_in_any_order_of_four_requests() {
+    let configuration = format!(
+        r#"{{"headers": [], "api_key": {{"from": [{{"header": "x-api-key"}}]}},
+            "plans": {{"pro": {{"limits": [{{"requests": 4, "per": "300d"}}, {{"requests": 9, "per": "1d"}}]}}}},
+            "consumers": [{{"name": "acme", "plan": "pro", "keys": ["{ABC}"]}}]}}"#
+    );
+    let ([mut one, mut other], shared) = workers([&configuration, &configuration], Mode::Exact);
+    // Both have seen the key, and the record is there.
+    assert_eq!([status(&mut one, "abc"), status(&mut other, "abc")], [200, 200]);
+    let (start, clock) = (shared.snapshot(), one.clock());
+    let explored = explore(
+        [&mut one, &mut other],
+        Granularity::SharedData,
+        ALL,
+        |_| {
+            shared.restore(&start);
+            clock.advance(LOOKED_AT_AGAIN);
+            [(); 2].map(|()| -> Job<usize> {
+                Box::new(|instance| (0..2).filter(|_| status(instance, "abc") == 200).count())
+            })
+        },
+        |_, [one, other]| assert_eq!(one + other, 2),
+    );
+    assert!(explored.complete && explored.schedules > 50, "{explored:?}");
+}
+
 /// The proof that the tests above can fail.
 #[test]
 fn a_store_that_creates_blindly_or_writes_blindly_is_caught() {
