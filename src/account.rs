@@ -9,7 +9,7 @@ use crate::namespace::{Name, Namespace};
 use crate::record::CounterId;
 use crate::rule::Charging;
 use crate::terms::{Base, Book, Terms};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 /// One record and what it is charged under.
@@ -31,12 +31,14 @@ pub struct Account {
 const _: () = assert!(size_of::<Option<Account>>() == 52);
 
 /// What is known of an account that is found by a listed key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OfKey {
     /// Its index.
     pub(crate) index: u32,
     /// Whether its requests are refused: it, or its consumer, is disabled.
     pub(crate) disabled: bool,
+    /// So many more of its requests are decided at length, without trying [the short way](crate::limiter::pass) first.
+    pub(crate) at_length: Cell<u8>,
 }
 
 /// Where a record is.
@@ -67,16 +69,16 @@ impl Account {
     /// Whether it was found by a key that is not disabled.
     #[inline]
     pub(crate) fn is_in_use(&self) -> bool {
-        self.key.is_some_and(|key| !key.disabled)
+        self.key.as_ref().is_some_and(|key| !key.disabled)
     }
 
     /// Who it is of, if it was found by a key that is not disabled.
     #[inline]
     pub(crate) fn caller<'c>(&self, consumers: &'c Directory) -> Option<Caller<'c>> {
-        let (Place::Own(index, _), Some(OfKey { index: key, disabled: false })) = (&self.place, self.key) else {
+        let (Place::Own(index, _), Some(OfKey { index: key, disabled: false, .. })) = (&self.place, &self.key) else {
             return None;
         };
-        let (consumer, listed) = consumers.key_of(*index, key)?;
+        let (consumer, listed) = consumers.key_of(*index, *key)?;
         Some(Caller::Listed { index: *index, consumer, key: Some(listed) })
     }
 }
@@ -93,7 +95,8 @@ impl Accounts {
     pub(crate) fn of_key(&self, namespace: &Namespace, consumers: &Directory, key: u32) -> Option<Account> {
         let (index, consumer, listed) = consumers.key(key)?;
         let place = Place::Own(index, namespace.consumer_record(consumer));
-        let key = OfKey { index: key, disabled: consumer.disabled || listed.disabled };
+        let disabled = consumer.disabled || listed.disabled;
+        let key = OfKey { index: key, disabled, at_length: Cell::default() };
         self.account(base(index, consumer), place, &Charging::default(), Some(key))
     }
 

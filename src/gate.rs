@@ -259,7 +259,7 @@ impl Gate {
                 return self.charge_one(request, &caller, account, charging, content);
             }
         }
-        let listed = known.and_then(|account| Some(account.key?.index));
+        let listed = known.and_then(|account| Some(account.key.as_ref()?.index));
         let who = caller::by_key(config, self.namespace(), (found, listed), request);
         self.admit_caller(request, who, charging, content)
     }

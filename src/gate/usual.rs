@@ -15,6 +15,9 @@ use std::cell::Ref;
 #[derive(Debug)]
 pub(super) struct Usual(Box<str>);
 
+/// After one that could not pass, so many requests of an account are decided at length at once.
+const AT_LENGTH: u8 = 15;
+
 /// How far a request came on it.
 pub(super) enum Came<'g> {
     /// It passed, and is charged and counted.
@@ -66,20 +69,28 @@ impl Gate {
         account.is_in_use().then_some(account)
     }
 
-    /// `None`: nothing is charged. What was read is read again then, which is little beside what a denial takes, and is not for long: the next one is
+    /// `None`: nothing is charged. What was read is read again then, but not with each request: a record that does not let one pass, as it has
+    /// counters of another configuration, say, is not tried with the next ones; and denials are
     /// [remembered](crate::exhausted).
     #[inline(always)]
     fn passes(&self, host: &impl Host, account: &Account) -> Option<()> {
-        let Account { terms, place: Place::Own(_, name), exhausted, .. } = account else {
+        let Account { terms, place: Place::Own(_, name), exhausted, key: Some(key), .. } = account else {
             return None;
         };
         if terms.limits.is_empty() || (LLM && terms.counts_tokens()) || exhausted.borrow().is_some() {
             return None;
         }
+        if let Some(fewer) = key.at_length.get().checked_sub(1) {
+            key.at_length.set(fewer);
+            return None;
+        }
         let now = host.now().ok()?;
         let mut record = host.get(name).ok()?;
         let cost = Cost::requests(self.usual.cost);
-        limiter::pass(&mut record.value, &terms.limits, &cost, now, false)?;
+        if limiter::pass(&mut record.value, &terms.limits, &cost, now, false).is_none() {
+            key.at_length.set(AT_LENGTH);
+            return None;
+        }
         match host.set(name, &record.value, record.version).ok()? {
             Written::Stored => host.count(terms.allowed),
             Written::Conflict => {

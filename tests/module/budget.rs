@@ -52,6 +52,22 @@ fn an_allowed_request_makes_five_host_calls_of_which_two_return_bytes() {
     assert_eq!(denied.call_names(), expected);
 }
 
+/// A limit that would deny, and does not, is decided at length each time.
+#[test]
+fn a_record_that_does_not_let_a_request_pass_is_read_twice_by_one_of_sixteen() {
+    let configuration = format!(
+        r#"{{"headers": [], "api_key": {{"from": [{{"header": "x-api-key"}}]}}, "plans": {{"pro": {{"limits":
+            [{{"requests": 1, "per": "300d", "shadow": true}}, {{"requests": 1000, "per": "200d"}}]}}}},
+            "consumers": [{{"name": "acme", "plan": "pro", "keys": ["{ABC}"]}}]}}"#
+    );
+    let mut instance = instance(&configuration, &Arc::new(SharedData::default()));
+    let reads: Vec<usize> = (0..33)
+        .map(|_| instance.request(&[(":path", "/"), ("x-api-key", "abc")]).count("proxy_get_shared_data"))
+        .collect();
+    let twice: Vec<usize> = (0..33).filter(|request| reads[*request] == 2).collect();
+    assert_eq!((reads.iter().sum::<usize>(), twice), (35, vec![1, 17]));
+}
+
 #[test]
 fn several_sources_are_still_one_read_of_the_headers() {
     let [_, second, _] =
