@@ -2,8 +2,9 @@
 //!
 //! It holds the items' numbers alone, where a map would hold a copy of each key: a list can be long, and every worker has its own.
 
+use crate::sip::Hashing;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 /// The numbers of items, by the hash of a key of each.
 #[derive(Clone, Default)]
@@ -11,8 +12,7 @@ pub(crate) struct Index {
     /// A power of two of them, at most three quarters in use, so that every search ends at a free one.
     slots: Vec<Slot>,
     used: usize,
-    /// Random, so that nobody can choose keys that all meet in one place.
-    hashing: RandomState,
+    hashing: Hashing,
 }
 
 #[derive(Clone, Copy)]

@@ -16,6 +16,7 @@ use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
 use crate::reservation::Reservation;
 use crate::rule::Charging;
+use crate::sip::Hashing;
 use crate::store::{self, Changed, HostError, SharedData, StoreError, Unchanged};
 use crate::table::{self, Charge, Churn};
 use crate::terms::{Book, Terms};
@@ -41,7 +42,7 @@ pub struct Ledger {
     namespace: Namespace,
     accounts: Accounts,
     /// How every counter of this configuration counts.
-    rules: HashMap<CounterId, Rule>,
+    rules: HashMap<CounterId, Rule, Hashing>,
     /// Some limit reserves tokens.
     reserves: bool,
     /// Whether anything that was charged is given back: leases, and where tokens are counted the requests that an upstream did not answer.
@@ -104,7 +105,7 @@ impl Ledger {
     /// Of an open namespace.
     #[must_use]
     pub fn new(config: &Config, namespace: Namespace, book: Book, meters: Meters) -> Self {
-        let mut rules: HashMap<CounterId, Rule> = HashMap::new();
+        let mut rules: HashMap<CounterId, Rule, Hashing> = HashMap::default();
         let (mut reserves, mut gives_back) = (false, config.lease.is_some());
         for limit in config.limits() {
             // Where several share a counter, the smaller numbers age it more slowly and show the larger share of it used.

@@ -4,6 +4,7 @@
 //! `stats_tags` of the samples take apart. Values come from the configuration only. Hosts never free a metric, so all are
 //! defined when the configuration is, none on a request's way.
 
+use crate::sip::Hashing;
 use crate::usage::Usage;
 use std::collections::HashMap;
 
@@ -110,7 +111,7 @@ impl Reason {
 /// The metrics of one configuration, each defined once.
 #[derive(Debug, Default)]
 pub struct Registry {
-    known: HashMap<String, Metric>,
+    known: HashMap<String, Metric, Hashing>,
 }
 
 impl Registry {

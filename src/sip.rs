@@ -3,8 +3,21 @@
 //!
 //! Here and not from a library, since the key of every request is hashed: what takes a text in any pieces is several times the code to fetch.
 
+use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
 /// Length of a secret in bytes.
 pub const SECRET: usize = 16;
+
+/// How maps hash their keys: with a secret of their own, so that nobody can choose keys that all meet in one place. The standard library's way is
+/// a copy of its SipHash for each type of key.
+#[derive(Clone, Debug)]
+pub struct Hashing(Cascade);
+
+/// Each piece of a key is hashed with the hash of those before it as the secret (M. Bellare, R. Canetti, H. Krawczyk, "Pseudorandom functions
+/// revisited: the cascade construction", 1996).
+#[derive(Clone)]
+pub struct Cascade([u8; SECRET]);
 
 /// 64 bits.
 #[must_use]
@@ -60,6 +73,42 @@ fn hash_both(secret: &[u8; SECRET], text: &[u8], long: bool) -> (u64, u64) {
     state.b ^= 0xdd;
     state.mix(4);
     (first, state.a ^ state.b ^ state.c ^ state.d)
+}
+
+// === impl Hashing ===
+
+/// All zero where the host has no randomness: then it is only as good as any hash.
+impl Default for Hashing {
+    fn default() -> Self {
+        let mut secret = [0; SECRET];
+        let _ = getrandom::fill(&mut secret);
+        Self(Cascade(secret))
+    }
+}
+
+impl BuildHasher for Hashing {
+    type Hasher = Cascade;
+
+    fn build_hasher(&self) -> Cascade {
+        self.0.clone()
+    }
+}
+
+impl Hasher for Cascade {
+    fn write(&mut self, piece: &[u8]) {
+        self.0 = hash_128(&self.0, piece).to_le_bytes();
+    }
+
+    fn finish(&self) -> u64 {
+        u128::from_le_bytes(self.0) as u64
+    }
+}
+
+/// Hides the secret.
+impl fmt::Debug for Cascade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cascade").finish_non_exhaustive()
+    }
 }
 
 struct State {

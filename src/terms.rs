@@ -7,6 +7,7 @@ use crate::metrics::{Metric, Metrics, NONE, OTHER, Outcome, Registry, TokenMeter
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
 use crate::rule::{Charging, RequestRule};
+use crate::sip::Hashing;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -62,15 +63,15 @@ pub struct Book {
     /// By plan.
     plans: Vec<Rc<Terms>>,
     /// By consumer, of those with limits of their own.
-    consumers: HashMap<usize, Rc<Terms>>,
+    consumers: HashMap<usize, Rc<Terms>, Hashing>,
     /// By rule, its limits.
     rules: Vec<Vec<Limit>>,
     /// By plan, every counter that its callers can have in the table, whichever rule applies.
     counters: Vec<Rc<[CounterId]>>,
     /// What is counted of responses, by plan and by the rule that names the model; empty where no limit counts tokens.
-    tokens: HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>>,
+    tokens: HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>, Hashing>,
     /// Those with one rule's limits, made when they are first needed: most consumers never meet most rules.
-    ruled: RefCell<HashMap<(Base, usize), Rc<Terms>>>,
+    ruled: RefCell<HashMap<(Base, usize), Rc<Terms>, Hashing>>,
 }
 
 // === impl Book ===
@@ -80,7 +81,7 @@ impl Book {
     pub fn new(config: &Config, mut registry: Registry, host: &impl Metrics) -> Self {
         let expose = config.denial.expose;
         let mut plans = Vec::with_capacity(config.plans.len());
-        let mut consumers = HashMap::new();
+        let mut consumers = HashMap::default();
         for Plan { name, limits, .. } in &config.plans {
             registry.requests(host, Outcome::Allowed, name, NONE);
             let of_rules = config.rules.iter().flat_map(|rule| rule.effect.limits());
@@ -106,7 +107,8 @@ impl Book {
         let any: Vec<Limit> = config.plans.iter().flat_map(|plan| plan.limits.clone()).collect();
         let of_plan = |plan: &Plan| config.counters(if names_plans { &any } else { &plan.limits }).into();
         let counters = config.plans.iter().map(of_plan).collect();
-        let tokens = if config.counts_tokens() { token_meters(config, &mut registry, host) } else { HashMap::new() };
+        let tokens =
+            if config.counts_tokens() { token_meters(config, &mut registry, host) } else { HashMap::default() };
         Self { expose, registry, plans, consumers, rules, counters, tokens, ruled: RefCell::default() }
     }
 
@@ -165,11 +167,11 @@ fn token_meters(
     config: &Config,
     registry: &mut Registry,
     host: &impl Metrics,
-) -> HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>> {
+) -> HashMap<(Rc<str>, Option<usize>), Rc<TokenMeters>, Hashing> {
     let of_rule = |(index, rule): (usize, &RequestRule)| Some((Some(index), rule.matcher.model.as_ref()?.to_string()));
     let models: Vec<_> =
         config.rules.iter().enumerate().filter_map(of_rule).chain([(None, OTHER.to_owned())]).collect();
-    let mut meters = HashMap::new();
+    let mut meters = HashMap::default();
     for plan in &config.plans {
         for (rule, model) in &models {
             meters.insert((plan.name.clone(), *rule), Rc::new(registry.tokens(host, &plan.name, model)));

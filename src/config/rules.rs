@@ -8,6 +8,7 @@ use crate::cost::Thousandths;
 use crate::plan::{Limit, MAX_LIMITS, Plan};
 use crate::record::CounterId;
 use crate::rule::{Effect, HeaderMatch, Matcher, ModelMatch, PathMatch, RequestRule, ValueMatch};
+use crate::sip::Hashing;
 use std::collections::HashSet;
 
 pub(super) fn rules(
@@ -201,7 +202,7 @@ impl Config {
     pub fn counters(&self, own: &[Limit]) -> Vec<CounterId> {
         let of_rules = self.rules.iter().flat_map(|rule| rule.effect.limits());
         let of_plans = self.rules.iter().filter_map(|rule| self.plans.get(rule.effect.plan()?));
-        let mut seen = HashSet::new();
+        let mut seen = HashSet::<_, Hashing>::default();
         let all = own.iter().chain(of_rules).chain(of_plans.flat_map(|plan| &plan.limits));
         all.map(|limit| limit.id).filter(|id| seen.insert(*id)).collect()
     }
