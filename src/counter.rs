@@ -173,7 +173,7 @@ impl Rule {
             Counter::Sliding { at, previous, current } => {
                 let (start, _) = self.window.bounds(at);
                 let left = self.window.span().get().saturating_sub(at.since(start));
-                self.aged(previous, left).saturating_add(current)
+                aged(previous, left, self.window.span()).saturating_add(current)
             }
             Counter::Bucket { level, .. } => divide_up(level, self.window.span()),
         }
@@ -208,12 +208,18 @@ impl Rule {
         }
     }
 
-    /// The counter with `cost` more units used at `now`, how much is [used](Self::used) then, and when it is [empty](Self::empty_at): of one that
-    /// was written in this very window or an earlier one, and admits them. `None` says nothing.
+    /// The counter with `cost` more units used at `now`, which are some, how much is [used](Self::used) then, and when it is [empty](Self::empty_at): of one that
+    /// was written in this very window or an earlier one, and admits them. `None` says nothing. The [window](Window::bounds) that holds `now` goes
+    /// from `start` to `end`.
     #[must_use]
-    #[inline]
-    pub fn pass(&self, stored: Counter, cost: u64, now: Timestamp) -> Option<(Counter, u64, Timestamp)> {
-        let (start, end) = self.window.bounds(now);
+    #[inline(always)]
+    pub fn pass(
+        &self,
+        stored: Counter,
+        cost: u64,
+        now: Timestamp,
+        (start, end): (Timestamp, Timestamp),
+    ) -> Option<(Counter, u64, Timestamp)> {
         let fits = |used: u64| used.checked_add(cost).filter(|used| *used <= self.max.get());
         match (self.algorithm, stored) {
             (Algorithm::FixedWindow, Counter::Fixed { start: own, used }) if own <= start => {
@@ -221,15 +227,21 @@ impl Rule {
                 Some((Counter::Fixed { start, used }, used, end))
             }
             (Algorithm::SlidingWindow, Counter::Sliding { at, previous, current }) if at <= now => {
+                // All its windows are as long.
+                let span = NonZeroU64::new(end.since(start))?;
                 let (previous, current) = match start.since(at) {
                     0 => (previous, current),
                     // The window before, and the one before that.
-                    past if past <= self.window.span().get() => (current, 0),
+                    past if past <= span.get() => (current, 0),
                     _ => (0, 0),
                 };
-                let used = fits(self.aged(previous, end.since(now)).saturating_add(current))?;
-                let current = current.saturating_add(cost);
-                Some((Counter::Sliding { at: now, previous, current }, used, self.falls_after(end, current, 0)))
+                let aged = if previous == 0 { 0 } else { aged(previous, end.since(now), span) };
+                let used = fits(aged.saturating_add(current))?;
+                let current = NonZeroU64::new(current.saturating_add(cost))?;
+                // See `ages_to`: ⌈W/units⌉ − 1 nanoseconds before the next window's end nothing of them is left.
+                let left = span.get().saturating_sub(1) / current;
+                let empty_at = end.after(span.get().saturating_sub(left));
+                Some((Counter::Sliding { at: now, previous, current: current.get() }, used, empty_at))
             }
             (Algorithm::TokenBucket, Counter::Bucket { at, .. }) if at <= now => self.pass_bucket(stored, cost, now),
             _ => None,
@@ -373,23 +385,12 @@ impl Rule {
 
     /// When it has, if that is not before the current window's end: from then on what is current now is the previous window's, and there is
     /// nothing else.
-    #[inline]
     fn falls_after(&self, end: Timestamp, current: u64, room: u64) -> Timestamp {
         end.after(self.ages_to(current, room).unwrap_or(self.window.span().get()))
     }
 
-    /// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window.
-    #[inline]
-    fn aged(&self, units: u64, left: u64) -> u64 {
-        match product_in_64(units, left) {
-            Some(product) => product / self.window.span(),
-            None => divide(product(units, left), self.window.span()),
-        }
-    }
-
     /// The smallest time x into a window with ⌊units·(W−x)/W⌋ ≤ room; `None` where that is not before its end.
     /// From units·(W−x) < (room+1)·W: W−x is at most the largest integer below (room+1)·W/units.
-    #[inline]
     fn ages_to(&self, units: u64, room: u64) -> Option<u64> {
         if units <= room {
             return Some(0);
@@ -411,6 +412,15 @@ impl Rule {
     /// Units as a bucket's level.
     fn volume(&self, units: u64) -> u128 {
         product(units, self.window.span().get())
+    }
+}
+
+/// ⌊units·left/W⌋, `left` nanoseconds before the end of the current window of `span`.
+#[inline]
+fn aged(units: u64, left: u64, span: NonZeroU64) -> u64 {
+    match product_in_64(units, left) {
+        Some(product) => product / span,
+        None => divide(product(units, left), span),
     }
 }
 

@@ -19,7 +19,8 @@
 //! * [`account`]: where the caller's record is, and what it is charged under. [`namespace`]: the names of all that is stored, and the secret that they
 //!   are made with.
 //! * [`store`]: compare-and-swap over the shared data of all workers; the only loop. [`table`]: many records in bounded space.
-//! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
+//! * [`ledger`]: the records of all callers, each charged in one step wherever it is. [`limits`]: those of one caller, and which windows they are in.
+//!   [`limiter`]: old record → new record and [`decision`], all limits in one step. [`record`]: the stored bytes.
 //!   [`lease`]: units charged ahead for those who are busy. [`exhausted`]: denials that last.
 //! * [`counter`]: the rules of counting. [`window`]: time. [`cost`]: requests and tokens, bounds and weights.
 //!   [`reservation`]: tokens that are held for responses under way.
@@ -69,6 +70,7 @@ pub mod key;
 pub mod lease;
 pub mod ledger;
 pub mod limiter;
+pub mod limits;
 pub mod memo;
 pub mod metrics;
 pub mod namespace;

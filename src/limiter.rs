@@ -3,8 +3,9 @@
 use crate::cost::Cost;
 use crate::counter::{Counter, Wait, product, product_in_64};
 use crate::decision::{Decision, Standing};
+use crate::limits::{Bounds, Limits};
 use crate::plan::{Demand, Limit, Unit};
-use crate::record::{self, Record, Rules, Update};
+use crate::record::{self, After, CounterId, Record, Rules, Update};
 use crate::reservation::{self, Held, Reservation, Slots};
 use crate::usage::Usage;
 use crate::window::Timestamp;
@@ -127,23 +128,57 @@ pub fn decide(record: &Record<'_>, limits: &[Limit], cost: &Cost, now: Timestamp
 /// What [`decide`] comes to for nearly every request, in a part of its code, most of which would have to be fetched for it: all limits count
 /// requests, have done so before, and admit it. Writes the record to store over a `copy` of the one that is, and tells how the tightest
 /// limit stands then if that is `told`. `None` says nothing, and the copy is good for nothing then.
+#[inline(always)]
+pub fn pass(copy: &mut [u8], limits: &Limits, cost: &Cost, now: Timestamp, told: bool) -> Option<Option<Standing>> {
+    // Where nothing is told there is nothing to keep in mind.
+    if told { pass_all::<true>(copy, limits, cost, now) } else { pass_all::<false>(copy, limits, cost, now) }
+}
+
 #[inline(never)]
-pub fn pass(copy: &mut [u8], limits: &[Limit], cost: &Cost, now: Timestamp, told: bool) -> Option<Option<Standing>> {
-    let mut tightest: Option<(Standing, u64)> = None;
-    let mut rest = limits.iter().enumerate();
-    record::rewrite(copy, |id, stored| {
-        let (index, limit) = rest.next().filter(|(_, limit)| limit.id == id && limit.unit.tokens().is_none())?;
-        let (counter, used, empty_at) = limit.rule.pass(stored, cost.requests, now)?;
-        if !told {
-            return Some((counter, empty_at));
+fn pass_all<const TOLD: bool>(
+    copy: &mut [u8],
+    limits: &Limits,
+    cost: &Cost,
+    now: Timestamp,
+) -> Option<Option<Standing>> {
+    if cost.requests == 0 {
+        return None;
+    }
+    let windows = limits.windows(now);
+    let (limits, cost) = (limits.iter().zip(&*windows).enumerate(), cost.requests);
+    let mut passing = Passing::<_, TOLD> { limits, cost, now, tightest: None };
+    record::rewrite(copy, &mut passing)?;
+    let Passing { mut limits, tightest, .. } = passing;
+    limits.next().is_none().then(|| tightest.map(|(standing, _)| standing))
+}
+
+/// A record while it is passed.
+struct Passing<L, const TOLD: bool> {
+    /// The limits that are still to come, each with its index and its window.
+    limits: L,
+    cost: u64,
+    now: Timestamp,
+    /// How the tightest so far stands, and its capacity, if it is told.
+    tightest: Option<(Standing, u64)>,
+}
+
+impl<'l, L: Iterator<Item = (usize, (&'l Limit, &'l Bounds))>, const TOLD: bool> After for Passing<L, TOLD> {
+    #[inline(always)]
+    fn after(&mut self, id: CounterId, stored: Counter) -> Option<(Counter, Timestamp)> {
+        let Self { limits, cost, now, tightest } = self;
+        let (index, (limit, window)) = limits.next()?;
+        if limit.id != id || limit.unit.tokens().is_some() {
+            return None;
         }
-        let (capacity, remaining) = (limit.capacity(), limit.capacity().saturating_sub(used));
-        if !limit.shadow && tightest.is_none_or(|(known, of)| smaller((remaining, capacity), (known.remaining, of))) {
-            tightest = Some((Standing { limit: index, remaining, reset: empty_at.since(now) }, capacity));
+        let (counter, used, empty_at) = limit.rule.pass(stored, *cost, *now, *window)?;
+        if TOLD && !limit.shadow {
+            let (capacity, remaining) = (limit.capacity(), limit.capacity().saturating_sub(used));
+            if tightest.is_none_or(|(known, of)| smaller((remaining, capacity), (known.remaining, of))) {
+                *tightest = Some((Standing { limit: index, remaining, reset: empty_at.since(*now) }, capacity));
+            }
         }
         Some((counter, empty_at))
-    })?;
-    (cost.requests > 0 && rest.next().is_none()).then(|| tightest.map(|(standing, _)| standing))
+    }
 }
 
 /// Whether the clock made a big step back since any of the limits' counters was written.

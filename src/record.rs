@@ -19,6 +19,8 @@ const VERSION: u8 = 1;
 const FIXED: u8 = 1;
 const SLIDING: u8 = 2;
 const BUCKET: u8 = 3;
+/// Bytes of a counter before its body.
+const HEAD: usize = 18;
 /// Bytes of a counter with the longest body that this build writes, but for reservations.
 const LONGEST: usize = 42;
 
@@ -244,53 +246,81 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Writes a record anew, over a copy of what is stored: `after` tells what becomes of each counter in turn, and from when on it is surely empty.
+/// What becomes of the counters of a record.
+pub trait After {
+    /// What becomes of this one, and from when on it is surely empty. `None` says nothing.
+    fn after(&mut self, id: CounterId, stored: Counter) -> Option<(Counter, Timestamp)>;
+}
+
+impl<F: FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>> After for F {
+    fn after(&mut self, id: CounterId, stored: Counter) -> Option<(Counter, Timestamp)> {
+        self(id, stored)
+    }
+}
+
+/// Writes a record anew, over a copy of what is stored: `becomes` tells what becomes of each counter in turn.
 /// `None`, and a copy that is good for nothing, where it tells nothing of one, or where more is stored of one than what it is: what is reserved,
 /// or what another build has written; of nothing, and of bytes that are no record. With all that is told, the same as [`Record::encode`] makes of
 /// it.
 #[inline(always)]
-pub fn rewrite(
-    copy: &mut [u8],
-    mut after: impl FnMut(CounterId, Counter) -> Option<(Counter, Timestamp)>,
-) -> Option<()> {
+pub fn rewrite(copy: &mut [u8], becomes: &mut impl After) -> Option<()> {
     let (&mut [version, mut counters], mut rest) = copy.split_first_chunk_mut::<2>()?;
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
     while !rest.is_empty() {
-        counters = counters.checked_sub(1)?;
-        let (id, tail) = rest.split_first_chunk_mut::<8>()?;
-        let (&mut [kind, length], tail) = tail.split_first_chunk_mut::<2>()?;
-        let (empty_at, tail) = tail.split_first_chunk_mut::<8>()?;
-        let (body, tail) = tail.split_at_mut_checked(length.into())?;
-        let (words, more) = body.as_chunks_mut::<8>();
-        if !more.is_empty() {
-            return None;
-        }
-        let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-        let stored = match (kind, &*words) {
-            (FIXED, [start, used]) => Counter::Fixed { start: Timestamp(word(start)), used: word(used) },
-            (SLIDING, [at, previous, current]) => {
-                Counter::Sliding { at: Timestamp(word(at)), previous: word(previous), current: word(current) }
+        let (head, tail) = rest.split_first_chunk_mut::<HEAD>()?;
+        let [a, b, c, d, e, f, g, h, kind, length, empty_at @ ..] = head;
+        let id = CounterId(u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]));
+        // Each kind from its bytes to its bytes: put together, all of them would pass through what any of them needs.
+        let surely_empty = match (*kind, *length) {
+            (SLIDING, 24) => {
+                let (body, after) = tail.split_first_chunk_mut::<24>()?;
+                rest = after;
+                let [first, second, third] = body.as_chunks_mut::<8>().0 else {
+                    return None;
+                };
+                let (at, previous, current) = (Timestamp(word(first)), word(second), word(third));
+                let (Counter::Sliding { at, previous, current }, surely_empty) =
+                    becomes.after(id, Counter::Sliding { at, previous, current })?
+                else {
+                    return None;
+                };
+                (*first, *second, *third) = (at.0.to_le_bytes(), previous.to_le_bytes(), current.to_le_bytes());
+                surely_empty
             }
-            (BUCKET, [at, low, high]) => {
-                Counter::Bucket { at: Timestamp(word(at)), level: u128::from(word(high)) << 64 | u128::from(word(low)) }
+            (FIXED, 16) => {
+                let (body, after) = tail.split_first_chunk_mut::<16>()?;
+                rest = after;
+                let [first, second] = body.as_chunks_mut::<8>().0 else {
+                    return None;
+                };
+                let (start, used) = (Timestamp(word(first)), word(second));
+                let (Counter::Fixed { start, used }, surely_empty) =
+                    becomes.after(id, Counter::Fixed { start, used })?
+                else {
+                    return None;
+                };
+                (*first, *second) = (start.0.to_le_bytes(), used.to_le_bytes());
+                surely_empty
+            }
+            (BUCKET, 24) => {
+                let (body, after) = tail.split_first_chunk_mut::<24>()?;
+                rest = after;
+                let [first, low, high] = body.as_chunks_mut::<8>().0 else {
+                    return None;
+                };
+                let (at, level) = (Timestamp(word(first)), u128::from(word(high)) << 64 | u128::from(word(low)));
+                let (Counter::Bucket { at, level }, surely_empty) = becomes.after(id, Counter::Bucket { at, level })?
+                else {
+                    return None;
+                };
+                *first = at.0.to_le_bytes();
+                (*low, *high) = ((level as u64).to_le_bytes(), ((level >> 64) as u64).to_le_bytes());
+                surely_empty
             }
             _ => return None,
         };
-        let (counter, surely_empty) = after(CounterId(u64::from_le_bytes(*id)), stored)?;
-        match (counter, words) {
-            (Counter::Fixed { start, used }, [first, second]) => {
-                (*first, *second) = (start.0.to_le_bytes(), used.to_le_bytes());
-            }
-            (Counter::Sliding { at, previous, current }, [first, second, third]) if kind == SLIDING => {
-                (*first, *second, *third) = (at.0.to_le_bytes(), previous.to_le_bytes(), current.to_le_bytes());
-            }
-            (Counter::Bucket { at, level }, [first, low, high]) if kind == BUCKET => {
-                *first = at.0.to_le_bytes();
-                (*low, *high) = ((level as u64).to_le_bytes(), ((level >> 64) as u64).to_le_bytes());
-            }
-            _ => return None,
-        }
         *empty_at = surely_empty.0.to_le_bytes();
-        rest = tail;
+        counters = counters.wrapping_sub(1);
     }
     (version == VERSION && counters == 0).then_some(())
 }

@@ -15,6 +15,7 @@
 use crate::cost::Cost;
 use crate::decision::{Decision, Standing};
 use crate::limiter::{self, Outcome};
+use crate::limits::Limits;
 use crate::plan::Limit;
 use crate::record::{CounterId, Record, Rules};
 use crate::reservation::Reservation;
@@ -39,7 +40,7 @@ pub struct Charge<'a> {
     /// The hash of who it is.
     pub hash: u64,
     /// Its limits.
-    pub limits: &'a [Limit],
+    pub limits: &'a Limits,
     /// What the request costs.
     pub cost: Cost,
     /// Every counter this caller can ever have, so that a newcomer takes no more than these from the floor.

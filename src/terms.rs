@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::decision::Standing;
 use crate::headers::{self, Groups, Left, Style};
+use crate::limits::Limits;
 use crate::metrics::{Metric, Metrics, NONE, OTHER, Outcome, Registry, TokenMeters};
 use crate::plan::{Limit, Plan};
 use crate::record::CounterId;
@@ -18,7 +19,7 @@ pub struct Terms {
     /// Name of the plan.
     pub plan: Rc<str>,
     /// The plan's or the consumer's limits, then the rule's.
-    pub limits: Vec<Limit>,
+    pub limits: Limits,
     /// `RateLimit-Policy`.
     pub policy: String,
     /// What callers are told of the limits, in their order.
@@ -150,8 +151,8 @@ impl Book {
     fn together(&self, own: &Terms, charging: &Charging) -> Rc<Terms> {
         let of_rules = charging.rules.iter().filter_map(|rule| self.rules.get(*rule)).flatten();
         let of_plans = charging.plans.iter().filter_map(|plan| self.base(Base::Plan(*plan)));
-        let mut limits = own.limits.clone();
-        for limit in of_rules.chain(of_plans.flat_map(|terms| &terms.limits)) {
+        let mut limits = own.limits.to_vec();
+        for limit in of_rules.chain(of_plans.flat_map(|terms| terms.limits.iter())) {
             // A counter that two plans share is charged once, by the smaller numbers.
             match limits.iter_mut().find(|known| known.id == limit.id) {
                 Some(known) => known.tighten(limit),
@@ -201,7 +202,7 @@ impl Terms {
             wordings,
             allowed: registry.known(Outcome::Allowed, plan, NONE),
             refused: limits.iter().map(|limit| registry.known(refused(limit), plan, &limit.label)).collect(),
-            limits,
+            limits: Limits::new(limits),
         };
         terms.policy = terms.policy(None);
         terms
@@ -273,7 +274,7 @@ impl Terms {
     #[inline(never)]
     fn policy(&self, key: Option<u64>) -> String {
         let mut policy = String::new();
-        headers::policy(self.wordings.iter().map(|wording| &*wording.name).zip(&self.limits), key, &mut policy);
+        headers::policy(self.wordings.iter().map(|wording| &*wording.name).zip(self.limits.iter()), key, &mut policy);
         policy
     }
 }

@@ -6,6 +6,7 @@ use allowance::counter::Wait;
 use allowance::decision::Decision;
 use allowance::exhausted::Exhausted;
 use allowance::limiter::{self, Outcome};
+use allowance::limits::Limits;
 use allowance::plan::{Algorithm, Limit};
 use allowance::record::Record;
 use allowance::window::Timestamp;
@@ -123,10 +124,12 @@ proptest! {
     ) {
         let mut limits = limits;
         limits.iter_mut().zip(shadow).for_each(|(limit, shadow)| limit.shadow = shadow);
+        // All of them, and fewer: each remembers in which windows it was asked last.
+        let first: Vec<Limits> = (1..=limits.len()).map(|count| Limits::new(limits[..count].to_vec())).collect();
         let (mut stored, mut now) = (Vec::new(), start);
         for (step, back, cost, asked) in requests {
             now = if back == 0 { Timestamp(now.0.saturating_sub(step)) } else { now.after(step) };
-            let (cost, limits) = (Cost::requests(cost), limits.get(..asked).unwrap_or(&limits));
+            let (cost, limits) = (Cost::requests(cost), first.get(asked - 1).unwrap_or(&first[first.len() - 1]));
             let decided = limiter::decide(&Record::decode(&stored).unwrap(), limits, &cost, now);
             let (mut record, mut other) = (stored.clone(), stored.clone());
             let passed = limiter::pass(&mut record, limits, &cost, now, true);
@@ -367,12 +370,13 @@ fn what_comes_again_passes_until_a_limit_is_near() {
     ];
     let bucket = [limit("bucket", Algorithm::TokenBucket, 6, "1m", 9)];
     let passes = |limits: &[Limit], step: u64| -> Vec<bool> {
+        let limits = Limits::new(limits.to_vec());
         let (mut stored, mut passes) = (Vec::new(), Vec::new());
         for number in 0..10 {
             let now = Timestamp((1_800_000_000 + number * step) * SECOND);
             let record = Record::decode(&stored).unwrap();
-            passes.push(limiter::pass(&mut stored.clone(), limits, &Cost::requests(1), now, true).is_some());
-            stored = limiter::decide(&record, limits, &Cost::requests(1), now).record.unwrap_or(stored);
+            passes.push(limiter::pass(&mut stored.clone(), &limits, &Cost::requests(1), now, true).is_some());
+            stored = limiter::decide(&record, &limits, &Cost::requests(1), now).record.unwrap_or(stored);
         }
         passes
     };

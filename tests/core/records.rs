@@ -3,6 +3,7 @@
 use crate::strategies::{SECOND, any_limits, limit};
 use allowance::consumer::Consumer;
 use allowance::cost::Cost;
+use allowance::counter::Counter;
 use allowance::decision::Decision;
 use allowance::limiter;
 use allowance::namespace::{Kind, Namespace};
@@ -242,7 +243,7 @@ proptest! {
         let mut rewritten = |of: &[Update]| {
             asked.clear();
             let mut copy = stored.clone();
-            let told = record::rewrite(&mut copy, |id, counter| {
+            let told = record::rewrite(&mut copy, &mut |id, counter: Counter| {
                 asked.push((id, counter));
                 of.iter().find(|update| update.id == id).map(|update| (update.counter, update.empty_at))
             });
@@ -272,7 +273,7 @@ proptest! {
         let place = place.index(stored.len());
         stored[place] = byte;
         stored.truncate(cut.map_or(stored.len(), |cut| cut.index(stored.len())));
-        let same = record::rewrite(&mut stored.clone(), |_, counter| Some((counter, NOW)));
+        let same = record::rewrite(&mut stored.clone(), &mut |_, counter: Counter| Some((counter, NOW)));
         prop_assert!(same.is_none() || Record::decode(&stored).is_ok(), "{stored:?}");
     }
 }

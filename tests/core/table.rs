@@ -6,6 +6,7 @@ use allowance::cost::Cost;
 use allowance::counter::Rule;
 use allowance::decision::Decision;
 use allowance::limiter::{self, Outcome};
+use allowance::limits::Limits;
 use allowance::plan::{Algorithm, Limit};
 use allowance::record::{CounterId, Record};
 use allowance::table::{self, Charge, Churn, Geometry, MAX_WAYS, TableOutcome};
@@ -19,7 +20,7 @@ const NOW: Timestamp = Timestamp(1_800_000_000 * SECOND);
 struct Table {
     set: Vec<u8>,
     ways: u8,
-    limits: Vec<Limit>,
+    limits: Limits,
     counters: Vec<CounterId>,
     tracked: i64,
     evicted: u32,
@@ -30,7 +31,7 @@ struct Table {
 impl Table {
     fn new(ways: u8, limits: Vec<Limit>) -> Self {
         let counters = limits.iter().map(|limit| limit.id).collect();
-        Self { set: Vec::new(), ways, limits, counters, tracked: 0, evicted: 0, passed: 0 }
+        Self { set: Vec::new(), ways, limits: Limits::new(limits), counters, tracked: 0, evicted: 0, passed: 0 }
     }
 
     fn charge(&self, hash: u64, cost: u64) -> Charge<'_> {
@@ -119,7 +120,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_safe(set in prop::collection::vec(any::<u8>(), 0..300), hash: u64, ways in 1..=32u8, now: u64) {
-        let limits = vec![limit("a", Algorithm::SlidingWindow, 5, "1m", 1)];
+        let limits = Limits::new(vec![limit("a", Algorithm::SlidingWindow, 5, "1m", 1)]);
         let rule = |_| Some(limits[0].rule);
         let charge = Charge { hash, limits: &limits, cost: Cost::requests(1), counters: &[limits[0].id] };
         let (_, outcome) = table::decide(&set, ways, &charge, &rule, Timestamp(now));
@@ -146,7 +147,7 @@ proptest! {
             table.request(key, 1, now);
         }
         let reading = |table: &Table, key| {
-            let mut copy = Table::new(8, table.limits.clone());
+            let mut copy = Table::new(8, table.limits.to_vec());
             copy.set.clone_from(&table.set);
             copy.tracked = table.tracked;
             copy.request(key, u64::MAX, now).outcome.decision

@@ -5,6 +5,7 @@ use allowance::cost::{Cost, Estimate, Thousandths, Weights};
 use allowance::counter::{Counter, Rule, Wait};
 use allowance::decision::Decision;
 use allowance::limiter;
+use allowance::limits::Limits;
 use allowance::plan::{Algorithm, Count, Limit, Unit};
 use allowance::record::{CounterId, Record};
 use allowance::reservation::{self, LONGEST_LIFETIME, Reservation};
@@ -522,7 +523,7 @@ proptest! {
     ) {
         let counters: Vec<CounterId> = limits.iter().map(|limit| limit.id).collect();
         let rules: HashMap<CounterId, Rule> = limits.iter().map(|limit| (limit.id, limit.rule)).collect();
-        let rule = |id| rules.get(&id).copied();
+        let (limits, rule) = (Limits::new(limits), |id| rules.get(&id).copied());
         let (mut set, mut models, mut now, mut evicted) = (Vec::new(), HashMap::<u64, Model>::new(), start, 0);
         for (hash, wait, next) in steps {
             now = now.after(wait);
@@ -642,7 +643,7 @@ fn part_of_a_unit_is_kept_by_another_configuration_for_what_is_settled_late() {
 /// The same in the table: the floor keeps it for whoever was evicted.
 #[test]
 fn part_of_a_unit_is_kept_by_the_floor_for_what_is_settled_late() {
-    let limits = [tokens("t", Algorithm::SlidingWindow, 100, "1m")];
+    let limits = Limits::new(vec![tokens("t", Algorithm::SlidingWindow, 100, "1m")]);
     let (rule, counters) = (|_| Some(limits[0].rule), [limits[0].id]);
     let request = |set: &[u8], hash, now| {
         let charge = Charge { hash, limits: &limits, cost: bounded(1, 0), counters: &counters };
