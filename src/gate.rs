@@ -269,7 +269,7 @@ impl Gate {
     fn known(&self, key: &ApiKey<'_>) -> Option<Ref<'_, Account>> {
         match self.config.consumers.keys() {
             0 => None,
-            _ => self.memo.recall(self.namespace().fingerprint(key), || self.first_seen(key)),
+            _ => self.memo.recall(self.namespace().fingerprint(key.as_bytes()), || self.first_seen(key)),
         }
     }
 

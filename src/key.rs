@@ -210,13 +210,6 @@ fn header(lines: Lines<'_>) -> Found<'_> {
     }
 }
 
-/// The key that a header's only value is, where nothing of it has to be trimmed. `None` says nothing.
-#[inline(always)]
-pub(crate) fn plain(value: &[u8]) -> Option<ApiKey<'_>> {
-    let plain = matches!(value, [b'!'..=b'~', .., b'!'..=b'~']) && !has_comma(value);
-    plain.then_some(ApiKey(Cow::Borrowed(value)))
-}
-
 /// Hosts have trimmed it already.
 fn trimmed(value: &[u8]) -> &[u8] {
     match value {

@@ -13,7 +13,6 @@
 //! The hashes are keyed with the namespace's secret: they differ from those of any other, and nobody can choose two consumers who meet.
 
 use crate::consumer::Consumer;
-use crate::key::ApiKey;
 use crate::sip::{self, SECRET as SECRET_LENGTH};
 use crate::store::{self, HostError, SharedData, StoreError};
 use crate::table::{Geometry, MAX_WAYS};
@@ -150,8 +149,8 @@ impl Namespace {
 
     /// What a key is [remembered](crate::memo) by. Keyed as [`Namespace::hash`] is, and as long as it takes for no two keys to meet.
     #[must_use]
-    pub fn fingerprint(&self, key: &ApiKey) -> u128 {
-        sip::hash_128(&self.secret, key.as_bytes())
+    pub fn fingerprint(&self, key: &[u8]) -> u128 {
+        sip::hash_128(&self.secret, key)
     }
 
     /// Whether what has this [fingerprint](sip::fingerprint) has not been announced yet, on whichever worker; from then on it has. The last few are remembered,

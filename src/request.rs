@@ -223,9 +223,10 @@ impl Headers {
     #[inline(never)]
     pub fn lines(&self, name: &str) -> Lines<'_> {
         let (lengths, texts) = self.parts();
-        let (mut text, mut found) = (0, Lines::None);
-        for pair in lengths {
-            if let Some(value) = Line::at(&mut text, pair).value_of(name, texts) {
+        let (mut lengths, mut text, mut found) = (lengths.iter(), 0, Lines::None);
+        // Two loops: most lines are passed over by their length, with nothing else at hand.
+        while let Some(line) = Line::of_length(name.len(), &mut text, &mut lengths) {
+            if let Some(value) = line.value_of(name, texts) {
                 if found != Lines::None {
                     return Lines::Several;
                 }
@@ -285,6 +286,12 @@ impl Line {
         Self { start, name_length, value_length }
     }
 
+    /// The next one whose name has that length.
+    #[inline(always)]
+    fn of_length<'l>(length: usize, text: &mut usize, lengths: &mut impl Iterator<Item = &'l [u8; 8]>) -> Option<Self> {
+        lengths.map(|pair| Self::at(text, pair)).find(|line| line.name_length == length)
+    }
+
     fn name(&self) -> Range<usize> {
         self.start..self.start.wrapping_add(self.name_length)
     }
@@ -308,7 +315,7 @@ impl Line {
 }
 
 /// Whether a header's name, as long as this one, is it in any case. Hosts give names in lower case: then a look at both ends tells of nearly all.
-#[inline]
+#[inline(never)]
 fn is_name(header: &[u8], name: &str) -> bool {
     let name = name.as_bytes();
     let same = match name.len() {

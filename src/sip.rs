@@ -58,20 +58,21 @@ fn hash_both(secret: &[u8; SECRET], text: &[u8], long: bool) -> (u64, u64) {
         let next = words.next();
         let word = next.map_or(last, |eight| u64::from_le_bytes(*eight));
         state.d ^= word;
-        state.mix(2);
+        state.mix();
+        state.mix();
         state.a ^= word;
         if next.is_none() {
             break;
         }
     }
     state.c ^= if long { 0xee } else { 0xff };
-    state.mix(4);
+    state.mix_four_times();
     let first = state.a ^ state.b ^ state.c ^ state.d;
     if !long {
         return (first, 0);
     }
     state.b ^= 0xdd;
-    state.mix(4);
+    state.mix_four_times();
     (first, state.a ^ state.b ^ state.c ^ state.d)
 }
 
@@ -120,20 +121,26 @@ struct State {
 
 impl State {
     #[inline(always)]
-    fn mix(&mut self, rounds: u32) {
+    fn mix(&mut self) {
         let Self { a, b, c, d } = self;
-        for _ in 0..rounds {
-            *a = a.wrapping_add(*b);
-            *b = b.rotate_left(13) ^ *a;
-            *a = a.rotate_left(32);
-            *c = c.wrapping_add(*d);
-            *d = d.rotate_left(16) ^ *c;
-            *a = a.wrapping_add(*d);
-            *d = d.rotate_left(21) ^ *a;
-            *c = c.wrapping_add(*b);
-            *b = b.rotate_left(17) ^ *c;
-            *c = c.rotate_left(32);
-        }
+        *a = a.wrapping_add(*b);
+        *b = b.rotate_left(13) ^ *a;
+        *a = a.rotate_left(32);
+        *c = c.wrapping_add(*d);
+        *d = d.rotate_left(16) ^ *c;
+        *a = a.wrapping_add(*d);
+        *d = d.rotate_left(21) ^ *a;
+        *c = c.wrapping_add(*b);
+        *b = b.rotate_left(17) ^ *c;
+        *c = c.rotate_left(32);
+    }
+
+    #[inline(always)]
+    fn mix_four_times(&mut self) {
+        self.mix();
+        self.mix();
+        self.mix();
+        self.mix();
     }
 }
 
