@@ -320,7 +320,7 @@ pub fn rewrite(copy: &mut [u8], becomes: &mut impl After) -> Option<()> {
             _ => return None,
         };
         *empty_at = surely_empty.0.to_le_bytes();
-        counters = counters.wrapping_sub(1);
+        counters = counters.checked_sub(1)?;
     }
     (version == VERSION && counters == 0).then_some(())
 }

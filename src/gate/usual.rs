@@ -1,5 +1,5 @@
 //! The usual way: nearly every request brings the key of a listed consumer, and passes. Where a configuration leaves nothing else to see to, that is
-//! decided here by the same steps as elsewhere, in less than two thirds of the code, all of which would have to be fetched for each request.
+//! decided here by the same steps as elsewhere, in much less code, all of which would have to be fetched for each request.
 
 use super::{Gate, Host, LLM};
 use crate::account::{Account, Place};
