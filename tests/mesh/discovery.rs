@@ -1,6 +1,6 @@
 //! The filter comes, changes and goes by discovery, while clients are served: none of their requests fails.
 
-use crate::files::{bootstrap, envoys, module, scratch, text, trial};
+use crate::files::{bootstrap, envoys, filter_comes_later, module, scratch, text, trial};
 use crate::support::envoy::{Envoy, PATIENCE};
 use crate::support::http::{Request, Response};
 use std::fs;
@@ -104,7 +104,7 @@ fn the_filter_comes_changes_and_goes_under_traffic_without_a_failed_request() {
         put(&folder, 0, &without);
         let replaced = [("target/ecds/allowance.yaml", folder.join("allowance.yaml"))];
         let replaced = [(replaced[0].0, replaced[0].1.to_str().unwrap())];
-        let envoy = bootstrap("attach/ecds.yaml", &replaced).envoy(program).start();
+        let envoy = filter_comes_later(bootstrap("attach/ecds.yaml", &replaced), &program).start();
         let counted = |response: &Response| response.header("ratelimit-policy").is_some();
 
         let responses = Traffic::during(&envoy, CLIENTS, |traffic| {

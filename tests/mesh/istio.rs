@@ -3,7 +3,7 @@
 
 use crate::asking::{counted, decisions};
 use crate::discovery::{Traffic, count, wait_for};
-use crate::files::{assert_trial, envoys, from_environment, module, root, scratch, trial, value};
+use crate::files::{assert_trial, envoys, filter_comes_later, from_environment, module, root, scratch, trial, value};
 use crate::support::envoy::{Builder, Envoy};
 use crate::support::http::Response;
 use serde_json::{Value, json};
@@ -273,7 +273,7 @@ fn a_plugin_comes_changes_and_goes_under_traffic_without_a_failed_request() {
     for program in envoys() {
         let mut istiod = Istiod::start();
         istiod.send(&[], &[]);
-        let envoy = istiod.proxy().envoy(program).start();
+        let envoy = filter_comes_later(istiod.proxy(), &program).start();
         assert_eq!(istiod.answer(), Ok(()));
         let responses = Traffic::during(&envoy, CLIENTS, |traffic| {
             traffic.go_on_for(25);
@@ -361,7 +361,7 @@ fn without_its_image_a_plugin_lets_nobody_pass_and_with_it_everything_is_well() 
     for program in envoys() {
         let mut istiod = Istiod::start();
         istiod.send(&[&plugin], &[]);
-        let envoy = istiod.proxy().envoy(program).start();
+        let envoy = filter_comes_later(istiod.proxy(), &program).start();
         assert_eq!(istiod.answer(), Ok(()));
         assert_eq!(envoy.get("/", &[("x-api-key", "demo")]).status, 403);
         istiod.apply(&[&plugin], &[(&url(&plugin), &module())]).unwrap();
