@@ -139,8 +139,8 @@ impl Leases {
         if slot.as_ref().is_some_and(|lease| lease.left > 0 && !lease.is_over(now)) {
             return;
         }
-        let windows = terms.limits.iter().map(|limit| limit.window().bounds(now).1);
-        let ends_at = windows.fold(now.after(lifetime.get()), Timestamp::min);
+        let lifetime_ends = now.after(lifetime.get());
+        let ends_at = terms.limits.windows(now).iter().fold(lifetime_ends, |ends, window| ends.min(window.1));
         let (key, terms, left) = (*key, terms.clone(), size.saturating_sub(1));
         *slot = Some(Lease { consumer, key, terms, cost, size, left, taken_at: now, charged_at, ends_at, tightest });
     }

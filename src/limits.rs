@@ -7,7 +7,7 @@ use std::cell::{Ref, RefCell};
 use std::ops::Deref;
 
 /// All limits of a caller, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     all: Box<[Limit]>,
     current: RefCell<Current>,
