@@ -111,15 +111,8 @@ pub(crate) fn all() -> Vec<Variant> {
                 wasm(Module::ByHand { denies: true }, String::new()),
             )
         },
-        Variant {
-            without_key: 401,
-            counter: counter(&["straightforward_requests_total"]),
-            ..bare(
-                "straightforward module",
-                STRAIGHTFORWARD,
-                wasm(Module::From("ALLOWANCE_STRAIGHTFORWARD_WASM"), format!("{{\"max\": {PLENTY}, \"window\": 60}}")),
-            )
-        },
+        straightforward("straightforward module, one limit", STRAIGHTFORWARD, "60"),
+        straightforward("straightforward module, three limits", "straightforward_three", "1, 60, 86400"),
         allowance("Allowance, one limit", "one", FILTER, &listed(&one, "[]")),
         allowance("Allowance, three limits", "three", FILTER, &listed(&three, "[]")),
         allowance("Allowance, three limits, `lease: 50ms`", "leased", FILTER, &listed(&three, "[], lease: 50ms")),
@@ -146,6 +139,16 @@ pub(crate) fn all() -> Vec<Variant> {
 /// A filter that does not look for a key, and says nothing.
 fn bare(name: &'static str, id: &'static str, filter: Filter) -> Variant {
     Variant { name, id, filter, status: 200, fields: Vec::new(), without_key: 200, counter: None }
+}
+
+/// A limiter in the straightforward way, with limits in these windows, in seconds.
+fn straightforward(name: &'static str, id: &'static str, windows: &str) -> Variant {
+    let config = format!("{{\"max\": {PLENTY}, \"windows\": [{windows}]}}");
+    Variant {
+        without_key: 401,
+        counter: counter(&["straightforward_requests_total"]),
+        ..bare(name, id, wasm(Module::From("ALLOWANCE_STRAIGHTFORWARD_WASM"), config))
+    }
 }
 
 /// Allowance with this configuration, in which ID stands for the variant's.
