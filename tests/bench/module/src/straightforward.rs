@@ -1,6 +1,7 @@
 //! A rate limiter in the straightforward way: so many requests per key and window, counted as text under a key of the shared data for
 //! each window. With several windows one after the other, each charged before the next is looked at.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::UNIX_EPOCH;
 
@@ -19,7 +20,7 @@ struct Config {
     /// So many requests…
     max: u64,
     /// … in each of these, in seconds.
-    windows: Vec<u64>,
+    windows: Vec<NonZeroU64>,
 }
 
 struct Root {
@@ -63,7 +64,7 @@ impl HttpContext for Filter {
             return Action::Pause;
         };
         let now = self.get_current_time().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        for window in &self.config.windows {
+        for &window in &self.config.windows {
             let counter = format!("rate_limit:{key}:{window}:{}", now / window);
             loop {
                 let (value, version) = self.get_shared_data(&counter);
@@ -72,7 +73,7 @@ impl HttpContext for Filter {
                     .and_then(|text| text.parse().ok())
                     .unwrap_or(0);
                 if used >= self.config.max {
-                    let retry_after = (window - now % window).to_string();
+                    let retry_after = (window.get() - now % window).to_string();
                     self.send_http_response(429, vec![("retry-after", &retry_after)], Some(b"Too many requests"));
                     return Action::Pause;
                 }
