@@ -515,7 +515,8 @@ impl Ledger {
     }
 
     fn count_table(&self, host: &impl Metrics, outcome: &table::TableOutcome) {
-        let denied = matches!(outcome.outcome.decision, Decision::Denied { .. });
+        // What can never pass is not denied by what others had used.
+        let denied = matches!(outcome.outcome.decision, Decision::Denied { wait: Wait::For(_), .. });
         self.count_churn(host, outcome.churn);
         host.add_to(self.meters.floor_denied, u32::from(outcome.newcomer && denied));
     }
