@@ -41,10 +41,10 @@ export RUSTUP PYTHON ENVOY ENVOY_VERSION IMAGE_PREFIX BUILDER
 # cargo would look for make's jobserver, which recipes cannot reach.
 unexport MAKEFLAGS MFLAGS
 .NOTPARALLEL:
-.PHONY: help build envoy run image image-oci check test fuzz e2e bench bench-quick compared clean $(CRASHING)
+.PHONY: help build envoy run image image-oci check test fuzz e2e bench bench-quick bench-counts compared clean $(CRASHING)
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## Build the filter: target/allowance.wasm, and target/allowance-llm.wasm with limits in tokens
 	@.make/build.sh $(MODULE) $(CARGO)
@@ -84,6 +84,10 @@ bench: build compared ## Measure what it costs beside others: a quarter of an ho
 
 bench-quick: build compared ## The same in a few minutes, coarser
 	@$(BENCH) --quick
+
+bench-counts: build compared ## Count what a request executes, under callgrind: no time, the same on a busy machine
+	@.make/need.sh packages "counting needs valgrind" "install valgrind" valgrind
+	@$(BENCH) --counts
 
 # For benchmarks only.
 compared:

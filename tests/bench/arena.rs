@@ -38,9 +38,10 @@ const CONNECTIONS: [(Protocol, u64, u64); 2] = [(Protocol::Http1, 16, 1), (Proto
 /// After a load: closed connections are still being cleared away.
 pub(crate) const SETTLED: Duration = Duration::from_millis(20);
 
-struct Arena {
-    envoy: Envoy,
-    variants: Vec<Variant>,
+/// An Envoy with some variants.
+pub(crate) struct Arena {
+    pub(crate) envoy: Envoy,
+    pub(crate) variants: Vec<Variant>,
     addrs: BTreeMap<String, SocketAddr>,
 }
 
@@ -48,7 +49,7 @@ struct Arena {
 pub(crate) fn run(extent: &Extent) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for set in 0..extent.sets {
-        let arena = Arena::start();
+        let arena = Arena::start(variant::all(), &[]);
         let denials: BTreeSet<String> =
             arena.variants.iter().filter_map(|variant| wording(&arena.check(variant))).collect();
         assert_eq!(
@@ -110,11 +111,11 @@ pub(crate) fn turns(length: usize, round: usize) -> Vec<usize> {
 }
 
 impl Arena {
-    fn start() -> Self {
-        let variants = variant::all();
+    /// Starts it, in this tool if it is not nothing.
+    pub(crate) fn start(variants: Vec<Variant>, tool: &[&str]) -> Self {
         let listeners_text: String = variants.iter().map(|variant| listener(variant.id, &filter(variant))).collect();
-        let envoy =
-            Envoy::with_bootstrap(&bootstrap(&listeners_text)).concurrency(1).log_levels("wasm:warning").start();
+        let envoy = Envoy::with_bootstrap(&bootstrap(&listeners_text)).concurrency(1).log_levels("wasm:warning");
+        let envoy = envoy.under(tool).start();
         let addrs = listeners(&envoy);
         Self { envoy, variants, addrs }
     }
@@ -124,7 +125,7 @@ impl Arena {
     }
 
     /// That it does what it says, before what that costs is of interest.
-    fn check(&self, variant: &Variant) -> Response {
+    pub(crate) fn check(&self, variant: &Variant) -> Response {
         let mut connection = Connection::open(self.addrs[variant.id]);
         if variant.status == 429 {
             assert_eq!(
@@ -159,7 +160,7 @@ impl Arena {
         used.as_secs_f64() * 1e6 / requests as f64
     }
 
-    fn load(&self, variant: &Variant, protocol: Protocol, requests: u64) -> Load<'_> {
+    pub(crate) fn load(&self, variant: &Variant, protocol: Protocol, requests: u64) -> Load<'_> {
         let (_, connections, streams) =
             CONNECTIONS.into_iter().find(|(other, ..)| *other == protocol).expect("both are there");
         let addr = self.addrs[variant.id];

@@ -3,9 +3,10 @@
 //! ```text
 //! variant ─▶ arena (one Envoy, a listener for each variant) ─▶ load (h2load) ─▶ figures ─▶ report: Markdown, and target/bench.json
 //! growth: the same for what may get large, each size in an Envoy of its own
+//! counts: the arena under callgrind, which counts instructions in place of time
 //! ```
 //!
-//! `make bench` and `make bench-quick` run it. Other tests leave it alone.
+//! `make bench`, `make bench-quick` and `make bench-counts` run it. Other tests leave it alone.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -21,6 +22,7 @@ mod support;
 
 mod arena;
 mod by_hand;
+mod counts;
 mod extent;
 mod figures;
 mod growth;
@@ -39,11 +41,14 @@ fn folder() -> PathBuf {
 }
 
 fn main() {
-    // --quick: fewer of everything; --table: variants only. Cargo adds --bench.
+    // --counts: what requests execute, no time; --quick: fewer of everything; --table: variants only. Cargo adds --bench.
     let given = |option| std::env::args().any(|argument| argument == option);
     let extent = if given("--quick") { Extent::quick() } else { Extent::full() };
     std::fs::create_dir_all(folder()).expect("target is writable");
     let machine = machine::Machine::now();
+    if given("--counts") {
+        return report::counted(&machine, &counts::run(machine.cores));
+    }
     let table = arena::run(&extent);
     report::print_table(&machine, &extent, &table);
     let growth = if given("--table") { Vec::new() } else { growth::run(&extent) };

@@ -29,13 +29,13 @@ impl Extent {
     /// About a quarter of an hour.
     pub(crate) fn full() -> Self {
         Self {
-            sets: 5,
-            rounds: 16,
+            sets: 10,
+            rounds: 8,
             requests: 2_500,
             warm_up: 5_000,
             timed: 3_000,
-            growth_sets: 3,
-            growth_rounds: 8,
+            growth_sets: 5,
+            growth_rounds: 5,
             growth_requests: 8_000,
             consumers: 100_000,
             tracked: 1_000_000,

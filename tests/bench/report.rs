@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::arena::Row;
+use crate::counts::{self, Counted};
 use crate::extent::Extent;
 use crate::figures::Spread;
 use crate::growth::Line;
@@ -92,6 +93,52 @@ pub(crate) fn print_growth(extent: &Extent, growth: &[Line]) {
         extent.growth_sets * extent.growth_rounds,
         extent.growth_requests
     );
+}
+
+/// Prints what requests execute, and writes it to `target/bench-counts.json`.
+pub(crate) fn counted(machine: &Machine, all: &[Counted]) {
+    println!("Envoy {}, {}, {}.\n", machine.envoy, machine.h2load, machine.date);
+    println!(
+        "| HTTP | Filter | instructions | added | × floor | × straightforward | code lines added | × floor | × straightforward \
+         | data lines added | × floor | × straightforward |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    let mut values = Vec::new();
+    for line in all {
+        let of = |id| all.iter().find(|other| other.id == id && other.protocol == line.protocol);
+        let none = of(variant::NONE).expect("no filter is counted").counts;
+        let added =
+            |of: &Counted| -> Vec<f64> { of.counts.iter().zip(&none).map(|(with, none)| with - none).collect() };
+        let peers = [variant::FLOOR, variant::STRAIGHTFORWARD].map(|id| added(of(id).expect("every peer is counted")));
+        let cells: String = added(line)
+            .iter()
+            .enumerate()
+            .map(|(place, added)| {
+                format!(" | {added:.0} | {:.2} | {:.2}", added / peers[0][place], added / peers[1][place])
+            })
+            .collect();
+        let cells = if line.id == variant::NONE { " | ".repeat(9) } else { cells };
+        println!(
+            "| {} | {} | {:.0}{cells} |",
+            line.protocol.name().trim_start_matches("HTTP/"),
+            line.name,
+            line.counts[0]
+        );
+        let [instructions, code_lines, data_lines] = line.counts;
+        values.push(json!({
+            "id": line.id, "name": line.name, "protocol": line.protocol.name(),
+            "instructions": instructions, "code_lines": code_lines, "data_lines": data_lines,
+        }));
+    }
+    println!(
+        "\nPer request, of the Envoy process (one worker, 16 requests under way, the route answers by itself): instructions, and lines of 64 bytes of \
+         code and data that are not in a first cache of 32 KiB when they are needed, by callgrind over {} requests. \"Added\" is what it is above no \
+         filter, \"×\" are ratios of that.",
+        counts::REQUESTS
+    );
+    let json = json!({"machine": machine, "requests": counts::REQUESTS, "variants": values});
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-counts.json");
+    std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
 }
 
 fn grown(line: &Line) -> Value {

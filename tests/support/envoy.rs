@@ -184,7 +184,7 @@ impl Builder {
         }
         // Envoy's own log file is written late and lost in a crash; standard error is not.
         let log = File::create(dir.file("envoy.log")).expect("the folder is writable");
-        let mut command = Command::new(self.program());
+        let mut command = self.command();
         command.arg("-c").arg(dir.file("envoy.yaml")).arg("--disable-hot-restart").args(self.arguments());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file handle can be copied")).stderr(log);
         (dir, command)
@@ -202,12 +202,13 @@ impl Envoy {
     }
 
     fn wait_until(&mut self, what: &str, is: fn(&mut Self) -> bool) -> Result<(), Exit> {
-        let deadline = Instant::now() + PATIENCE;
+        let patience = self.builder.patience();
+        let deadline = Instant::now() + patience;
         while !is(self) {
             if let Some(status) = self.exited() {
                 return Err(Exit { status, log: self.log() });
             }
-            assert!(Instant::now() < deadline, "Envoy did not {what} within {PATIENCE:?}");
+            assert!(Instant::now() < deadline, "Envoy did not {what} within {patience:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())

@@ -1,9 +1,11 @@
 //! What the Envoy of a test is made of, and the bootstrap that says so.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use super::from_environment;
+use super::{PATIENCE, from_environment};
 
 /// How the plugin's configuration is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +55,7 @@ pub struct Builder {
     access_log: Option<String>,
     bootstrap: Option<String>,
     program: Option<PathBuf>,
+    under: Vec<String>,
     options: Vec<String>,
 }
 
@@ -86,6 +89,7 @@ impl Builder {
             access_log: None,
             bootstrap: None,
             program: None,
+            under: Vec::new(),
             options: Vec::new(),
         }
     }
@@ -201,8 +205,24 @@ impl Builder {
         self
     }
 
-    pub(super) fn program(&self) -> PathBuf {
-        self.program.clone().unwrap_or_else(|| from_environment("ENVOY").into())
+    /// Runs it in this tool, like valgrind, which is given Envoy's command line behind its own; it may take ten times as long to start then.
+    pub fn under(mut self, tool: &[&str]) -> Self {
+        self.under = tool.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// What starts it, without Envoy's arguments.
+    pub(super) fn command(&self) -> Command {
+        let envoy = self.program.clone().unwrap_or_else(|| from_environment("ENVOY").into());
+        let Some((tool, options)) = self.under.split_first() else { return Command::new(envoy) };
+        let mut command = Command::new(tool);
+        command.args(options).arg(envoy);
+        command
+    }
+
+    /// The longest that it may take to start.
+    pub(super) fn patience(&self) -> Duration {
+        if self.under.is_empty() { PATIENCE } else { 10 * PATIENCE }
     }
 
     /// This bootstrap instead of one made of the other settings.
