@@ -163,7 +163,7 @@ impl Gate {
     /// How often leases are to be [given back](Self::give_back_leases), in nanoseconds, if there are any.
     #[must_use]
     pub fn lease(&self) -> Option<NonZeroU64> {
-        self.ledger.lease()
+        self.ledger.leases().lifetime()
     }
 
     /// Gives back what is left of leases that are over, or of all of them.

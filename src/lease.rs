@@ -94,11 +94,10 @@ impl Leases {
             return Found::Nothing(1, None);
         };
         let over = lease.is_over(now);
-        if lease.consumer != consumer || !Rc::ptr_eq(&lease.terms, terms) || lease.cost != cost {
+        if !lease.is_for(consumer, terms, cost) {
             return Found::Nothing(1, if over { slot.take().filter(|lease| lease.left > 0) } else { None });
         }
-        if !over && let Some(left) = lease.left.checked_sub(1) {
-            lease.left = left;
+        if lease.use_unit(now) {
             return Found::Unit(lease.standing(now), lease.charged_at);
         }
         let size = match (lease.left, over) {
@@ -106,6 +105,22 @@ impl Leases {
             (left, _) => lease.size.saturating_sub(left).max(1),
         };
         Found::Nothing(size, slot.take().filter(|lease| lease.left > 0))
+    }
+
+    /// Whether this consumer may have a unit, as far as can be said without the time.
+    #[must_use]
+    pub fn may_have_unit(&self, consumer: usize) -> bool {
+        let slots = self.slots.borrow();
+        let slot = slots.get(place(consumer)).and_then(Option::as_ref);
+        slot.is_some_and(|lease| lease.consumer == consumer && lease.left > 0)
+    }
+
+    /// Uses a unit for a request of this consumer, if there is one: what [`find`](Self::find) does then. Changes nothing else.
+    #[must_use]
+    pub fn use_unit(&self, consumer: usize, terms: &Rc<Terms>, cost: u64, now: Timestamp) -> bool {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.get_mut(place(consumer)).and_then(Option::as_mut);
+        slot.is_some_and(|lease| lease.is_for(consumer, terms, cost) && lease.use_unit(now))
     }
 
     /// For how many requests a lease may be taken, of those that were asked for; at least one. `record` is as the first of them finds it.
@@ -165,6 +180,17 @@ impl Leases {
 // === impl Lease ===
 
 impl Lease {
+    fn is_for(&self, consumer: usize, terms: &Rc<Terms>, cost: u64) -> bool {
+        self.consumer == consumer && Rc::ptr_eq(&self.terms, terms) && self.cost == cost
+    }
+
+    /// Whether there was one, and it is not over.
+    fn use_unit(&mut self, now: Timestamp) -> bool {
+        let left = self.left.checked_sub(1).filter(|_| !self.is_over(now));
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+
     /// Also where the clock was set back.
     fn is_over(&self, now: Timestamp) -> bool {
         now >= self.ends_at || now < self.taken_at

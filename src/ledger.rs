@@ -24,7 +24,6 @@ use crate::usage::Usage;
 use crate::window::Timestamp;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// The host's clock.
@@ -136,6 +135,12 @@ impl Ledger {
     #[must_use]
     pub fn meters(&self) -> &Meters {
         &self.meters
+    }
+
+    /// What was charged ahead.
+    #[must_use]
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// An account that is found by the listed key of that index, for requests that no rule concerns, but for what they cost.
@@ -396,12 +401,6 @@ impl Ledger {
             // What cannot be given back stays charged: never fresher.
             let _ = self.give_back(host, &lease, now);
         }
-    }
-
-    /// How long leases last, in nanoseconds, if there are any.
-    #[must_use]
-    pub fn lease(&self) -> Option<NonZeroU64> {
-        self.leases.lifetime()
     }
 
     fn give_back(&self, host: &(impl SharedData + Metrics), lease: &Lease, now: Timestamp) -> Result<(), StoreError> {

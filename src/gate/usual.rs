@@ -29,8 +29,8 @@ pub(super) enum Came<'g> {
 }
 
 impl Usual {
-    /// Of a configuration in which keys are in one header and every caller is listed, which has no rules and no leases, and under which nothing is
-    /// said of a request that passes but that one did.
+    /// Of a configuration in which keys are in one header and every caller is listed, which has no rules, and under which nothing is said of a
+    /// request that passes but that one did.
     pub(super) fn of(config: &Config) -> Option<Self> {
         let [Source::Header(name)] = &*config.sources.from else {
             return None;
@@ -39,7 +39,6 @@ impl Usual {
             && config.identity.is_none()
             && config.unlisted.is_none()
             && config.headers.is_empty()
-            && config.lease.is_none()
             && !config.log_all
             && !config.consumer_metrics;
         nothing_else.then(|| Self(name.as_str().into()))
@@ -54,8 +53,15 @@ impl Gate {
         let Some(account) = account else {
             return Came::Nowhere;
         };
-        match self.passes(request.host(), &account) {
-            Some(()) => Came::Through,
+        let passed = match self.ledger.leases().lifetime() {
+            None => self.passes(request.host(), &account),
+            Some(_) => self.passes_by_lease(request.host(), &account),
+        };
+        match passed {
+            Some(()) => {
+                request.host().count(account.terms.allowed);
+                Came::Through
+            }
             None => Came::To(account),
         }
     }
@@ -93,12 +99,23 @@ impl Gate {
             return None;
         }
         match host.set(name, &record.value, record.version).ok()? {
-            Written::Stored => host.count(terms.allowed),
+            Written::Stored => Some(()),
             Written::Conflict => {
                 host.count(self.ledger.meters().conflicts);
-                return None;
+                None
             }
         }
-        Some(())
+    }
+
+    /// By a unit that was charged ahead. `None`: there is none; it is taken, or one that is over given back, at length.
+    #[inline(never)]
+    fn passes_by_lease(&self, host: &impl Host, account: &Account) -> Option<()> {
+        let Account { terms, place: Place::Own(consumer, _), .. } = account else {
+            return None;
+        };
+        let leases = self.ledger.leases();
+        // The clock is not asked in vain.
+        let now = if leases.may_have_unit(*consumer) { host.now().ok()? } else { return None };
+        leases.use_unit(*consumer, terms, self.usual.cost, now).then_some(())
     }
 }

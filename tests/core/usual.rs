@@ -4,9 +4,9 @@ use crate::gate::{Proxy, SECRET};
 use proptest::prelude::*;
 
 /// With and without metrics for each consumer, which the usual way does not count.
-fn configuration(limits: &str, consumer_metrics: bool) -> String {
+fn configuration(limits: &str, lease: &str, consumer_metrics: bool) -> String {
     format!(
-        "{{api_key: {{from: [{{header: x-api-key}}]}}, headers: [], metrics: {{consumers: {consumer_metrics}}}, \
+        "{{api_key: {{from: [{{header: x-api-key}}]}}, headers: [], {lease} metrics: {{consumers: {consumer_metrics}}}, \
           plans: {{pro: {{limits: {limits}}}}}, consumers: [{{name: acme, plan: pro, keys: ['{SECRET}']}}, \
           {{name: gone, plan: pro, disabled: true, keys: ['{OTHER}']}}]}}"
     )
@@ -15,10 +15,13 @@ fn configuration(limits: &str, consumer_metrics: bool) -> String {
 /// SHA-256 of the key `other`.
 const OTHER: &str = "sha256:d9298a10d1b0735837dc4bd85dac641b0f3cef27a47e5d53a54f2f3f5b2fcffa";
 
-const LIMITS: [&str; 4] = [
+const LEASES: [&str; 2] = ["", "lease: 1s,"];
+
+const LIMITS: [&str; 5] = [
     "[{requests: 3, per: 1s}, {requests: 5, per: 1m}]",
     "[{requests: 2, per: second}, {requests: 4, per: day, shadow: true}]",
     "[{requests: 3, per: 1s, algorithm: token_bucket, burst: 4}, {requests: 9, per: 1h}]",
+    "[{requests: 100, per: 10s}, {requests: 300, per: 1h}]",
     "[]",
 ];
 
@@ -29,11 +32,12 @@ proptest! {
     #[test]
     fn the_usual_way_is_a_way_to_the_same(
         limits in 0..LIMITS.len(),
+        lease in 0..LEASES.len(),
         steps in prop::collection::vec((prop_oneof![5 => Just(0), 1 => 1..KEYS.len()], 0_u64..700), 1..60),
     ) {
         let worlds = [false, true].map(|metrics| {
             let proxy = Proxy::new();
-            let gate = proxy.gate(&configuration(LIMITS[limits], metrics));
+            let gate = proxy.gate(&configuration(LIMITS[limits], LEASES[lease], metrics));
             (proxy, gate)
         });
         let mut now = crate::gate::START;

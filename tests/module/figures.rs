@@ -22,7 +22,7 @@ const LIMITS: &str =
     r#"{"requests": 1000000, "per": "1s"}, {"requests": 1000000, "per": "1m"}, {"requests": 1000000, "per": "day"}"#;
 const LISTED: &str = r#""plans": {"pro": {"limits": [LIMITS]}}, "consumers": [{"name": "acme", "plan": "pro", "keys": ["sha256:HASH"]}]"#;
 
-const SCENARIOS: [Scenario; 17] = [
+const SCENARIOS: [Scenario; 18] = [
     ("one limit, headers: []", r#"{"headers": [], ONE}"#, ("x-api-key", KEY), 3),
     ("three limits, headers: []", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 3),
     (
@@ -33,6 +33,12 @@ const SCENARIOS: [Scenario; 17] = [
     ),
     ("the first request of a consumer", r#"{"headers": [], LISTED}"#, ("x-api-key", KEY), 0),
     ("three limits, headers: [], leased", r#"{"headers": [], "lease": "1s", LISTED}"#, ("x-api-key", KEY), 5),
+    (
+        "three limits, headers: [], leased, the key in one place",
+        r#"{"headers": [], "api_key": {"from": [{"header": "x-api-key"}]}, "lease": "1s", LISTED}"#,
+        ("x-api-key", KEY),
+        5,
+    ),
     ("three token buckets, headers: []", r#"{"headers": [], BUCKETS}"#, ("x-api-key", KEY), 3),
     ("three limits, headers: [ratelimit]", r"{LISTED}", ("x-api-key", KEY), 3),
     (
