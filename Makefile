@@ -79,13 +79,13 @@ fuzz: ## Fuzz everything that reads what upstreams and clients send: ten minutes
 e2e: build $(CRASHING) ## Run only the tests in a real Envoy
 	@$(PARTS) && $(CARGO) test --locked --features llm --test e2e --test clients --test flood --test mesh --test llm
 
-bench: build compared ## Measure what it costs beside others: a quarter of an hour, on a machine with nothing else to do
+bench: build compared ## Measure what it costs beside others: up to forty minutes, on a machine with nothing else to do
 	@$(BENCH)
 
 bench-quick: build compared ## The same in a few minutes, coarser
 	@$(BENCH) --quick
 
-bench-counts: build compared ## Count what a request executes, under callgrind: no time, the same on a busy machine
+bench-counts: build compared ## Count what a request executes, under callgrind: no time, the same on a busy machine: half an hour
 	@.make/need.sh packages "counting needs valgrind" "install valgrind" valgrind
 	@$(BENCH) --counts
 

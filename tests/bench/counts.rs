@@ -69,15 +69,19 @@ fn count(variant: Variant) -> [Counted; Protocol::ALL.len()] {
     let arena = Arena::start(vec![variant], &CALLGRIND);
     let variant = &arena.variants[0];
     arena.check(variant);
-    Protocol::ALL.map(|protocol| {
+    let file = format!("callgrind.{}", arena.envoy.pid());
+    let counted = Protocol::ALL.map(|protocol| {
         arena.load(variant, protocol, WARM_UP).run(variant.status);
         control(&arena, "--zero");
         arena.load(variant, protocol, REQUESTS).run(variant.status);
         control(&arena, "--dump");
-        let number = protocol as usize + 1;
-        let counts = read(&folder().join(format!("callgrind.{}.{number}", arena.envoy.pid())));
+        let counts = read(&folder().join(format!("{file}.{}", protocol as usize + 1)));
         Counted { name: variant.name, id: variant.id, protocol, counts }
-    })
+    });
+    drop(arena);
+    // What it would have written at its end.
+    let _ = std::fs::remove_file(folder().join(file));
+    counted
 }
 
 fn control(arena: &Arena, order: &str) {

@@ -26,7 +26,7 @@ pub(crate) struct Extent {
 }
 
 impl Extent {
-    /// About a quarter of an hour.
+    /// Forty minutes on a slow machine.
     pub(crate) fn full() -> Self {
         Self {
             sets: 10,
