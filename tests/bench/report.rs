@@ -6,6 +6,7 @@ use crate::arena::Row;
 use crate::counts::{self, Counted};
 use crate::extent::Extent;
 use crate::figures::Spread;
+use crate::folder;
 use crate::growth::Line;
 use crate::load::{Protocol, RATE};
 use crate::machine::Machine;
@@ -63,8 +64,7 @@ pub(crate) fn save(machine: &Machine, extent: &Extent, rows: &[Row], growth: &[L
         "growth_requests": extent.growth_requests,
         "growth": growth.iter().map(grown).collect::<Vec<_>>(),
     });
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench.json");
-    std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
+    write("bench.json", &json);
 }
 
 /// Prints how the cost grows.
@@ -137,8 +137,12 @@ pub(crate) fn counted(machine: &Machine, all: &[Counted]) {
         counts::REQUESTS
     );
     let json = json!({"machine": machine, "requests": counts::REQUESTS, "variants": values});
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench-counts.json");
-    std::fs::write(path, format!("{json:#}\n")).expect("target is writable");
+    write("bench-counts.json", &json);
+}
+
+/// Into `target`.
+fn write(name: &str, json: &Value) {
+    std::fs::write(folder().with_file_name(name), format!("{json:#}\n")).expect("target is writable");
 }
 
 fn grown(line: &Line) -> Value {

@@ -7,10 +7,7 @@ use allowance::config::Config;
 use allowance::cost::Cost;
 use allowance::decision::Decision;
 use allowance::ledger::{Ledger, Mode};
-use allowance::metrics::Registry;
-use allowance::namespace::Namespace;
 use allowance::rule::Charging;
-use allowance::terms::Book;
 use allowance::window::Timestamp;
 use proptest::prelude::*;
 
@@ -33,11 +30,7 @@ impl Worker {
             r#"{{"plans": {{"p": {{"limits": [{limits}]}}}}, {lease} "consumers": [{{"name": "acme", "plan": "p", "keys": ["sha256:{}"]}}]}}"#,
             "0".repeat(64)
         );
-        let config = Config::parse(text.as_bytes()).unwrap();
-        let namespace = Namespace::open(host, &config.namespace, config.geometry, || Some([7; 16])).unwrap();
-        let mut registry = Registry::default();
-        let meters = registry.meters(host, &config.namespace);
-        let ledger = Ledger::new(&config, namespace, Book::new(&config, registry, host), meters);
+        let (config, ledger) = crate::ledger::open(host, &text);
         Self { config, ledger }
     }
 

@@ -15,7 +15,8 @@ use allowance::terms::Book;
 const CONFIGURATION: &str = r#"{"unlisted": {"plan": "five"}, "plans": {"five": {"limits": [{"requests": 5, "per": "day"}]}},
     "consumers": [{"name": "acme", "plan": "five", "keys": ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}]}"#;
 
-fn open(host: &Proxy, configuration: &str) -> (Config, Ledger) {
+/// What a worker makes of a configuration.
+pub(crate) fn open(host: &Proxy, configuration: &str) -> (Config, Ledger) {
     let config = Config::parse(configuration.as_bytes()).unwrap();
     let namespace = Namespace::open(host, &config.namespace, config.geometry, || Some([7; 16])).unwrap();
     let mut registry = Registry::default();
