@@ -1,14 +1,13 @@
 //! All variants in one Envoy with one worker, a listener each, measured in turns.
 //!
 //! One process, so that all variants share its fate, and started several times, since two modules that do the same differ by some percent for as
-//! long as they lie where they do; short rounds, so that what drifts meanwhile (clock rates, neighbours on the machine) meets all of them, and
-//! each is compared with what was measured in the same round.
+//! long as they lie where they do; in turns of milliseconds, so that what drifts meanwhile (clock rates, neighbours on the machine) meets all of
+//! them, and each is compared with what was measured in the same round.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::by_hand;
 use crate::extent::Extent;
@@ -17,6 +16,7 @@ use crate::folder;
 use crate::load::{Load, Protocol, RATE};
 use crate::support::envoy::Envoy;
 use crate::support::http::{Connection, Response};
+use crate::turns::Task;
 use crate::variant::{self, Filter, KEY, Module, Variant};
 
 /// What was measured of one variant with one protocol.
@@ -35,8 +35,8 @@ pub(crate) struct Row {
 /// Envoy up, which takes as long as it likes.
 const CONNECTIONS: [(Protocol, u64, u64); 2] = [(Protocol::Http1, 16, 1), (Protocol::Http2, 4, 4)];
 
-/// After a load: closed connections are still being cleared away.
-pub(crate) const SETTLED: Duration = Duration::from_millis(20);
+/// How long leases last: about what an operator would choose.
+const LEASE: &str = "50ms";
 
 /// An Envoy with some variants.
 pub(crate) struct Arena {
@@ -49,7 +49,7 @@ pub(crate) struct Arena {
 pub(crate) fn run(extent: &Extent) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for set in 0..extent.sets {
-        let arena = Arena::start(variant::all(), &[]);
+        let arena = Arena::start(variant::all(LEASE), &[]);
         let denials: BTreeSet<String> =
             arena.variants.iter().filter_map(|variant| wording(&arena.check(variant))).collect();
         assert_eq!(
@@ -67,10 +67,10 @@ pub(crate) fn run(extent: &Extent) -> Vec<Row> {
         }
         for round in set * extent.rounds..(set + 1) * extent.rounds {
             eprintln!("round {} of {}", round + 1, extent.sets * extent.rounds);
-            for turn in turns(rows.len(), round) {
-                let row = &mut rows[turn];
-                let variant = arena.variant(row.id);
-                row.cpu.push(arena.measure(variant, row.protocol, extent.requests));
+            for protocol in Protocol::ALL {
+                let measured = arena.measure(protocol, extent.requests, round);
+                let rows = rows.iter_mut().filter(|row| row.protocol == protocol);
+                rows.zip(measured).for_each(|(row, cpu)| row.cpu.push(cpu));
             }
         }
         if set + 1 == extent.sets {
@@ -98,16 +98,6 @@ fn wording(answer: &Response) -> Option<String> {
     let text = fields.map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value))).collect::<String>();
     let text = text + &String::from_utf8_lossy(&answer.body);
     (answer.status == 429).then(|| text.chars().filter(|letter| !letter.is_ascii_digit()).collect())
-}
-
-/// The order of one round: each begins elsewhere and every other one runs backwards, so that nobody always follows the same neighbour.
-pub(crate) fn turns(length: usize, round: usize) -> Vec<usize> {
-    let mut turns: Vec<usize> = (0..length).collect();
-    turns.rotate_left(round * 5 % length);
-    if round % 2 == 1 {
-        turns.reverse();
-    }
-    turns
 }
 
 impl Arena {
@@ -139,7 +129,7 @@ impl Arena {
         let answer = connection.get("/", &[("x-api-key", KEY)]);
         assert_eq!(answer.status, variant.status, "{}: {answer:?}", variant.id);
         assert_eq!(variant::said(|name| answer.header(name).is_some()), variant.fields, "{}: {answer:?}", variant.id);
-        self.counted(variant, before, 1);
+        self.counted(variant, before, 1, 1);
         let answer = connection.get("/", &[]);
         assert_eq!(answer.status, variant.without_key, "{} without a key: {answer:?}", variant.id);
         let answer = connection.get("/", &[("x-api-key", KEY)]);
@@ -147,17 +137,22 @@ impl Arena {
         answer
     }
 
-    /// Processor time of Envoy per request in microseconds. Each request must have been what the variant says, by Envoy's own count.
-    fn measure(&self, variant: &Variant, protocol: Protocol, requests: u64) -> f64 {
-        let load = self.load(variant, protocol, requests);
-        let counts = self.counts(variant);
-        std::thread::sleep(SETTLED);
-        let before = self.envoy.cpu();
-        load.run(variant.status);
-        std::thread::sleep(SETTLED);
-        let used = self.envoy.cpu() - before;
-        self.counted(variant, counts, requests);
-        used.as_secs_f64() * 1e6 / requests as f64
+    /// Processor time of Envoy per request in microseconds, of all variants in this round. Each request must have been what its variant says, by
+    /// Envoy's own count.
+    fn measure(&self, protocol: Protocol, requests: u64, round: usize) -> Vec<f64> {
+        let task = |variant: &Variant| {
+            let loads = vec![self.load(variant, protocol, requests)];
+            Task { envoy: &self.envoy, loads, status: variant.status }
+        };
+        let tasks: Vec<Task<'_>> = self.variants.iter().map(task).collect();
+        let counts: Vec<(u64, u64)> = self.variants.iter().map(|variant| self.counts(variant)).collect();
+        let measured = Task::run_all(&tasks, round);
+        for (variant, counts) in self.variants.iter().zip(counts) {
+            // Modules of the same kind count together.
+            let kind = self.variants.iter().filter(|other| other.counter == variant.counter).count() as u64;
+            self.counted(variant, counts, requests, requests * kind);
+        }
+        measured
     }
 
     pub(crate) fn load(&self, variant: &Variant, protocol: Protocol, requests: u64) -> Load<'_> {
@@ -180,10 +175,11 @@ impl Arena {
         (stats[&answered], counted.sum())
     }
 
-    fn counted(&self, variant: &Variant, before: (u64, u64), requests: u64) {
+    /// That since then so many were answered, and so many counted.
+    fn counted(&self, variant: &Variant, before: (u64, u64), answered: u64, counted: u64) {
         let after = self.counts(variant);
-        let counted = if variant.counter.is_some() { requests } else { 0 };
-        assert_eq!((after.0 - before.0, after.1 - before.1), (requests, counted), "{}: requests counted", variant.id);
+        let counted = if variant.counter.is_some() { counted } else { 0 };
+        assert_eq!((after.0 - before.0, after.1 - before.1), (answered, counted), "{}: requests counted", variant.id);
     }
 }
 

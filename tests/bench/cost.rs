@@ -1,7 +1,7 @@
 //! What Allowance costs: processor time of a real Envoy per request, beside what people use today, in one run on this machine.
 //!
 //! ```text
-//! variant ─▶ arena (one Envoy, a listener for each variant) ─▶ load (h2load) ─▶ figures ─▶ report: Markdown, and target/bench.json
+//! variant ─▶ arena (one Envoy, a listener for each variant) ─▶ turns ─▶ load (h2load) ─▶ figures ─▶ report: Markdown, and target/bench.json
 //! growth: the same for what may get large, each size in an Envoy of its own
 //! counts: the arena under callgrind, which counts instructions in place of time
 //! ```
@@ -29,6 +29,7 @@ mod growth;
 mod load;
 mod machine;
 mod report;
+mod turns;
 mod variant;
 
 use std::path::PathBuf;

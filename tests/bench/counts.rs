@@ -39,13 +39,16 @@ const WARM_UP: u64 = 3_000;
 /// Requests that are counted.
 pub(crate) const REQUESTS: u64 = 1_000;
 
+/// How long leases last: as long as they may, since all else takes some fifty times as long.
+const LEASE: &str = "1s";
+
 /// The longest that callgrind may take to write what it counted.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Counts all variants, each in an Envoy of its own: under valgrind there is no room for the memories of many VMs. One for each core at a time,
 /// which time would not allow.
 pub(crate) fn run(cores: usize) -> Vec<Counted> {
-    let all = Mutex::new(variant::all().into_iter().enumerate());
+    let all = Mutex::new(variant::all(LEASE).into_iter().enumerate());
     let counted = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..cores {

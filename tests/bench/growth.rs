@@ -1,22 +1,23 @@
-//! How the cost grows with what may get large. Each size has an Envoy of its own; those of one question take turns in short rounds.
+//! How the cost grows with what may get large. Each size has an Envoy of its own; those of one question take turns of milliseconds.
 //!
 //! Two Envoys of the same size differ by some percent for as long as they live, because their memory lies elsewhere: a full run
 //! therefore starts each several times.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use allowance::table::MAX_WAYS;
 use serde_json::{Value, json};
 
-use crate::arena::{self, SETTLED, turns};
+use crate::arena;
 use crate::extent::Extent;
 use crate::figures::Spread;
 use crate::folder;
 use crate::load::{Load, Protocol};
 use crate::support::envoy::Envoy;
+use crate::turns::Task;
 use crate::variant::{Module, PLENTY, hash};
 
 /// URIs in one file at most: h2load keeps them all in memory.
@@ -36,6 +37,9 @@ struct Question {
     connections: u64,
     streams: u64,
 }
+
+/// A round that none of those that are measured is.
+const WARM_UP: usize = 1 << 32;
 
 /// Bytes of a record of three counters.
 const RECORD: u64 = 104;
@@ -80,6 +84,8 @@ pub(crate) struct Line {
 
 /// A started Envoy.
 struct Contender<'a> {
+    /// Among those of its question.
+    place: usize,
     size: &'a Size,
     envoy: Envoy,
     addr: SocketAddr,
@@ -243,7 +249,8 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
     let mut contenders: Vec<Contender<'_>> = question
         .sizes
         .iter()
-        .map(|size| {
+        .enumerate()
+        .map(|(place, size)| {
             let (envoy, took) = start(size.module, &size.config, size.form, size.workers);
             let line = Line {
                 what: question.what,
@@ -258,30 +265,24 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
                 },
                 conflicts: None,
             };
-            Contender { size, addr: envoy.addr(), envoy, line, races: 0 }
+            Contender { place, size, addr: envoy.addr(), envoy, line, races: 0 }
         })
         .collect();
 
-    for contender in &mut contenders {
-        let Some(keys) = contender.size.keys else { continue };
+    let asked = question.sizes.iter().all(|size| size.keys.is_some());
+    for contender in contenders.iter_mut().filter(|_| asked) {
         if contender.size.filled {
-            contender.fill(keys);
+            contender.fill();
         } else {
-            contender.measure(question, extent.warm_up, u64::MAX, keys);
+            measure(std::slice::from_ref(contender), question, extent.warm_up, WARM_UP);
         }
         contender.races = contender.conflicts();
     }
-    for round in begin..begin + extent.growth_rounds {
-        let mut figures = vec![None; contenders.len()];
-        for turn in turns(contenders.len(), round) {
-            let contender = &mut contenders[turn];
-            let Some(keys) = contender.size.keys else { continue };
-            figures[turn] = Some(contender.measure(question, extent.growth_requests, round as u64, keys));
-        }
-        let first = figures[0];
-        for (contender, figure) in contenders.iter_mut().zip(figures) {
-            contender.line.cpu.extend(figure);
-            contender.line.times_first.extend(figure.zip(first).map(|(figure, first)| figure / first));
+    for round in (begin..begin + extent.growth_rounds).filter(|_| asked) {
+        let figures = measure(&contenders, question, extent.growth_requests, round);
+        for (contender, figure) in contenders.iter_mut().zip(&figures) {
+            contender.line.cpu.push(*figure);
+            contender.line.times_first.push(figure / figures[0]);
         }
     }
     for contender in &mut contenders {
@@ -301,6 +302,28 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
             contender.line
         })
         .collect()
+}
+
+/// Processor time of Envoy per request in microseconds, of each of these, from keys in an order that this round has alone.
+fn measure(contenders: &[Contender<'_>], question: &Question, requests: u64, round: usize) -> Vec<f64> {
+    let each = requests / question.clients;
+    let files: Vec<Vec<PathBuf>> =
+        contenders.iter().map(|contender| contender.ask(question.clients, each, round)).collect();
+    let tasks: Vec<Task<'_>> = contenders
+        .iter()
+        .zip(&files)
+        .map(|(contender, files)| {
+            let load = |file| contender.load(file, question.connections, question.streams, each);
+            let files = files.iter().map(PathBuf::as_path);
+            Task { envoy: &contender.envoy, loads: files.map(load).collect(), status: 200 }
+        })
+        .collect();
+    let counted: Vec<u64> = contenders.iter().map(Contender::counted).collect();
+    let measured = Task::run_all(&tasks, round);
+    for (contender, counted) in contenders.iter().zip(counted) {
+        assert_eq!(contender.counted() - counted, sent(question, requests), "{}: requests counted", question.what);
+    }
+    measured
 }
 
 /// How many requests are sent where so many are wanted: each client sends the same number.
@@ -326,12 +349,12 @@ fn start(module: Module, config: &Value, form: Form, workers: u32) -> (Envoy, St
 
 impl Contender<'_> {
     /// Every key asks once.
-    fn fill(&self, keys: u64) {
+    fn fill(&self) {
+        let keys = self.keys();
         for begin in (0..keys).step_by(usize::try_from(FILE).expect("a file has a length")) {
             let numbers = begin..keys.min(begin + FILE);
             let requests = numbers.end - numbers.start;
-            let uris = [uris(0, numbers)];
-            self.load(&uris, 1, 64, requests);
+            self.load(&self.uris(0, numbers), 1, 64, requests).run(200);
         }
         // Listed consumers are not in the table.
         if self.size.config.get("unlisted").is_none() {
@@ -342,42 +365,34 @@ impl Contender<'_> {
         assert!(tracked > keys - keys / 1000 - 1, "{tracked} of {keys} keys are tracked");
     }
 
-    /// Processor time of Envoy per request in microseconds, from keys in an order that this round has alone.
-    fn measure(&self, question: &Question, requests: u64, round: u64, keys: u64) -> f64 {
-        let each = requests / question.clients;
-        let files: Vec<PathBuf> = (0..question.clients)
-            .map(|client| {
-                let seed = random(round.wrapping_mul(question.clients).wrapping_add(client));
-                uris(client, (0..each).map(|number| random(seed.wrapping_add(number)) % keys))
-            })
-            .collect();
-        let requests = sent(question, requests);
-        let counted = self.counted();
-        std::thread::sleep(SETTLED);
-        let before = self.envoy.cpu();
-        self.load(&files, question.connections, question.streams, each);
-        std::thread::sleep(SETTLED);
-        let used = self.envoy.cpu() - before;
-        assert_eq!(self.counted() - counted, requests, "{}: requests counted", question.what);
-        used.as_secs_f64() * 1e6 / requests as f64
+    /// From how many keys the requests come.
+    fn keys(&self) -> u64 {
+        self.size.keys.expect("asked are only those that have keys")
     }
 
-    /// One h2load for each file, all at once.
-    fn load(&self, files: &[PathBuf], connections: u64, streams: u64, requests: u64) {
-        std::thread::scope(|scope| {
-            for file in files {
-                let load = Load {
-                    addr: self.addr,
-                    protocol: Protocol::Http2,
-                    connections,
-                    streams,
-                    requests,
-                    key: None,
-                    uris: Some(file),
-                };
-                scope.spawn(move || load.run(200));
-            }
-        });
+    /// Files of so many URIs for each client, with keys in an order that this round has alone.
+    fn ask(&self, clients: u64, each: u64, round: usize) -> Vec<PathBuf> {
+        let keys = self.keys();
+        let file = |client| {
+            let seed = random((round as u64).wrapping_mul(clients).wrapping_add(client));
+            self.uris(client, (0..each).map(|number| random(seed.wrapping_add(number)) % keys))
+        };
+        (0..clients).map(file).collect()
+    }
+
+    fn load<'a>(&self, uris: &'a Path, connections: u64, streams: u64, requests: u64) -> Load<'a> {
+        Load { addr: self.addr, protocol: Protocol::Http2, connections, streams, requests, key: None, uris: Some(uris) }
+    }
+
+    /// A file of URIs with these keys, for one client.
+    fn uris(&self, client: u64, numbers: impl Iterator<Item = u64>) -> PathBuf {
+        let mut text = String::new();
+        for number in numbers {
+            writeln!(text, "/?key={}", key(number)).expect("a text takes text");
+        }
+        let path = folder().join(format!("uris-{}-{client}", self.place));
+        std::fs::write(&path, text).expect("target is writable");
+        path
     }
 
     fn conflicts(&self) -> u64 {
@@ -394,17 +409,6 @@ impl Contender<'_> {
         let stats = self.envoy.stats("(allowance_|floor_)");
         stats.iter().filter(|(name, _)| name.contains(part)).map(|(_, value)| value).sum()
     }
-}
-
-/// A file of URIs with these keys, for one client.
-fn uris(client: u64, numbers: impl Iterator<Item = u64>) -> PathBuf {
-    let mut text = String::new();
-    for number in numbers {
-        writeln!(text, "/?key={}", key(number)).expect("a text takes text");
-    }
-    let path = folder().join(format!("uris-{client}"));
-    std::fs::write(&path, text).expect("target is writable");
-    path
 }
 
 /// Numbers in no order: splitmix64.

@@ -1,8 +1,11 @@
 //! Load, from h2load.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::folder;
 
@@ -53,7 +56,15 @@ pub(crate) struct Load<'a> {
 impl Load<'_> {
     /// Sends the requests as fast as they are answered; all of them must be, with this status.
     pub(crate) fn run(&self, status: u16) {
-        self.finish(self.command(), status);
+        self.check(&said_by(self.command()), status);
+    }
+
+    /// The same, not going on yet.
+    pub(crate) fn stopped(&self) -> Stopped<'_> {
+        let child = self.command().stdout(Stdio::piped()).spawn().expect("h2load can be started");
+        let mut stopped = Stopped { load: self, child, through: false };
+        stopped.stop();
+        stopped
     }
 
     /// Sends them one each millisecond on one connection: the microseconds that each took, sorted.
@@ -69,7 +80,7 @@ impl Load<'_> {
         let _ = std::fs::remove_file(&log);
         let mut command = self.command_on(1);
         command.arg("--timing-script-file").arg(&script).arg("--log-file").arg(&log);
-        self.finish(command, status);
+        self.check(&said_by(command), status);
         let text = std::fs::read_to_string(&log).expect("h2load writes its log");
         // Start, status, microseconds.
         let mut times: Vec<f64> =
@@ -105,9 +116,8 @@ impl Load<'_> {
         command
     }
 
-    fn finish(&self, mut command: Command, status: u16) {
-        let output = command.output().expect("h2load can be started");
-        let text = String::from_utf8_lossy(&output.stdout);
+    /// That all requests were answered with this status.
+    fn check(&self, text: &str, status: u16) {
         // "status codes: 20000 2xx, 0 3xx, 0 4xx, 0 5xx"
         let class = format!(" {}xx", status / 100);
         let answered = text
@@ -115,6 +125,55 @@ impl Load<'_> {
             .find_map(|line| line.strip_prefix("status codes: "))
             .and_then(|counts| counts.split(',').find_map(|count| count.trim().strip_suffix(class.trim_start())))
             .and_then(|count| count.trim().parse::<u64>().ok());
-        assert_eq!(answered, Some(self.requests), "{command:?}\n{text}{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(answered, Some(self.requests), "{text}");
+    }
+}
+
+/// What it writes until it ends.
+fn said_by(mut command: Command) -> String {
+    let output = command.stderr(Stdio::inherit()).output().expect("h2load can be started");
+    String::from_utf8(output.stdout).expect("h2load writes text")
+}
+
+/// A load that goes on only when it is told to. Ended where it is dropped.
+pub(crate) struct Stopped<'a> {
+    load: &'a Load<'a>,
+    child: Child,
+    through: bool,
+}
+
+impl Stopped<'_> {
+    pub(crate) fn go_on(&self) {
+        self.send(Signal::CONT);
+    }
+
+    /// Until it is told to go on again; whether it is through.
+    pub(crate) fn stop(&mut self) -> bool {
+        self.through = self.through || self.child.try_wait().expect("it can be waited for").is_some();
+        self.send(Signal::STOP);
+        self.through
+    }
+
+    /// Checks the answers.
+    pub(crate) fn finish(mut self, status: u16) {
+        assert!(self.through, "all requests are sent");
+        let mut text = String::new();
+        let output = self.child.stdout.as_mut().expect("it is piped");
+        output.read_to_string(&mut text).expect("h2load writes text");
+        self.load.check(&text, status);
+    }
+
+    /// To a process that there is for certain.
+    fn send(&self, signal: Signal) {
+        if !self.through {
+            kill_process(Pid::from_child(&self.child), signal).expect("it was not waited for");
+        }
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -67,8 +67,8 @@ pub(crate) const FLOOR: &str = "floor";
 pub(crate) const STRAIGHTFORWARD: &str = "straightforward";
 pub(crate) const NATIVE: &str = "native";
 
-/// All variants, in the order of the table.
-pub(crate) fn all() -> Vec<Variant> {
+/// All variants, in the order of the table, with leases that last so long.
+pub(crate) fn all(lease: &str) -> Vec<Variant> {
     const FILTER: Module = Module::From("ALLOWANCE_WASM");
     const LLM: Module = Module::From("ALLOWANCE_LLM_WASM");
     let one = format!("[{{requests: {PLENTY}, per: 1m}}]");
@@ -115,7 +115,7 @@ pub(crate) fn all() -> Vec<Variant> {
         straightforward("straightforward module, three limits", "straightforward_three", "1, 60, 86400"),
         allowance("Allowance, one limit", "one", FILTER, &listed(&one, "[]")),
         allowance("Allowance, three limits", "three", FILTER, &listed(&three, "[]")),
-        allowance("Allowance, three limits, `lease: 50ms`", "leased", FILTER, &listed(&three, "[], lease: 50ms")),
+        allowance("Allowance, three limits, leases", "leased", FILTER, &listed(&three, &format!("[], lease: {lease}"))),
         Variant {
             fields: vec!["ratelimit", "ratelimit-policy"],
             ..allowance(
