@@ -117,7 +117,12 @@ pub struct Denied<'a> {
     pub expose: bool,
 }
 
-/// A time to wait in whole milliseconds, at least one, rounded up: never shorter than the exact wait.
+/// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
+pub const LONGEST_RETRY: u64 = 60;
+
+/// A time to wait in whole milliseconds, at least one, rounded up: never shorter than the exact wait. Beyond [`LONGEST_RETRY`] in whole seconds:
+/// nobody waits that long to the millisecond, and what is the same for a second HTTP/2 does not send anew each time (RFC 7541), which
+/// for the proxy costs as much as a denial does here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pause(u64);
 
@@ -327,7 +332,8 @@ impl Pause {
     /// A span of nanoseconds, rounded up.
     #[must_use]
     pub fn of(span: u64) -> Self {
-        Self(span.div_ceil(MILLISECOND).max(1))
+        let exact = if span <= LONGEST_RETRY * SECOND { MILLISECOND } else { SECOND };
+        Self(span.div_ceil(exact).max(1).saturating_mul(exact / MILLISECOND))
     }
 
     /// Whole milliseconds.

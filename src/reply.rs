@@ -6,15 +6,12 @@ use crate::dialect::{Asked, Dialect};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
-use crate::refusal::{Details, Exceeded, Facts, Pause, Refusal};
+use crate::refusal::{Details, Exceeded, Facts, LONGEST_RETRY, Pause, Refusal};
 use crate::request::Headers;
 use crate::window::seconds_up;
 use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
-
-/// Beyond this wait official SDKs are told not to wait (`x-should-retry: false`), in seconds.
-pub const LONGEST_RETRY: u64 = 60;
 
 /// A response sent instead of the upstream's.
 #[derive(Clone, Debug, PartialEq, Eq)]

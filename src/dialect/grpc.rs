@@ -7,8 +7,7 @@ use super::{Asked, Dialect, Signs};
 use crate::base64::{Padding, encode};
 use crate::digits::Digits;
 use crate::fields::Fields;
-use crate::refusal::{Denied, Facts};
-use crate::reply::LONGEST_RETRY;
+use crate::refusal::{Denied, Facts, LONGEST_RETRY};
 
 pub(super) static DIALECT: Dialect = Dialect {
     name: "grpc",

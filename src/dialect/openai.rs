@@ -8,7 +8,8 @@ use super::{Asked, Dialect, Signs};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Beside, Left};
-use crate::refusal::{Facts, Pause};
+use crate::refusal::Facts;
+use crate::window::MILLISECOND;
 
 pub(super) static DIALECT: Dialect = Dialect {
     name: "openai",
@@ -61,7 +62,7 @@ fn write_duration(span: u64, text: &mut String) {
         text.push_str("0s");
         return;
     }
-    let all = Pause::of(span).milliseconds();
+    let all = span.div_ceil(MILLISECOND);
     let mut part = |number: u64, unit: &str| {
         Digits::of(number).append_to(text);
         text.push_str(unit);

@@ -16,7 +16,7 @@ const FIELDS: [(&str, &str); 10] = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
     ("retry-after", "97200000"),
-    ("retry-after-ms", "97199999999"),
+    ("retry-after-ms", "97200000000"),
     ("ratelimit-policy", r#""1s";q=1000000000000;w=1, "1m";q=1000000000000;w=60, "3650d";q=1;w=315360000"#),
     ("ratelimit", r#""3650d";r=0;t=97200000"#),
     ("x-ratelimit-limit", "1"),

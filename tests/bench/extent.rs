@@ -30,12 +30,12 @@ impl Extent {
     pub(crate) fn full() -> Self {
         Self {
             sets: 10,
-            rounds: 8,
+            rounds: 5,
             requests: 2_500,
             warm_up: 5_000,
             timed: 3_000,
             growth_sets: 5,
-            growth_rounds: 5,
+            growth_rounds: 4,
             growth_requests: 8_000,
             consumers: 100_000,
             tracked: 1_000_000,

@@ -9,7 +9,7 @@ use allowance::decision::Decision;
 use allowance::dialect::Asked;
 use allowance::gate::Action;
 use allowance::headers::Style;
-use allowance::refusal::Exceeded;
+use allowance::refusal::{Exceeded, Pause};
 use allowance::reply::{Form, Reply};
 use allowance::request::Headers;
 use allowance::rule::Charging;
@@ -162,7 +162,7 @@ fn who_has_no_tokens_left_is_told_so_also_where_nothing_is_known_of_the_request(
 fn what_is_told_again_is_what_is_told_first() {
     const CONFIGURATION: &str = r#"{
         "log": "denied", "denial": DENIAL, "partition_key": true, "plans": {"pro": {"limits": [
-            {"requests": 2, "per": "7s"}, {"requests": 3, "per": "20m"}, {"requests": 9, "per": "1m", "shadow": true}]}},
+            {"requests": 2, "per": "7s"}, {"requests": 3, "per": "75s"}, {"requests": 9, "per": "1m", "shadow": true}]}},
         "consumers": [{"name": "acme", "plan": "pro", "keys": [
             "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
             {"sha256": "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34", "name": "ci"}]}]}"#;
@@ -201,10 +201,29 @@ fn what_is_told_again_is_what_is_told_first() {
     }
 }
 
+/// Up to a minute a client may wait to the millisecond. Beyond, whoever is denied is told the same for a second.
+#[test]
+fn waits_over_a_minute_are_told_in_whole_seconds_and_none_is_shorter() {
+    const MINUTE: u64 = 60_000_000_000;
+    for (span, milliseconds, seconds) in [
+        (0, 1, 1),
+        (1_000_001, 2, 1),
+        (MINUTE - 1, 60_000, 60),
+        (MINUTE, 60_000, 60),
+        (MINUTE + 1, 61_000, 61),
+        (MINUTE + 1_000_000_000, 61_000, 61),
+        (3_599_986_500_000, 3_600_000, 3600),
+        (u64::MAX, 18_446_744_074_000, 18_446_744_074),
+    ] {
+        let pause = Pause::of(span);
+        assert_eq!((pause.milliseconds(), pause.seconds()), (milliseconds, seconds), "{span}");
+    }
+}
+
 /// A worker that was held up decides by the clock of the host, and what lasts lasts from then on.
 #[test]
 fn who_is_denied_by_a_worker_with_an_old_clock_is_told_the_exact_wait_from_then_on() {
-    const CONFIGURATION: &str = r#"{"plans": {"pro": {"limits": [{"requests": 100, "per": "1s"}, {"requests": 1, "per": "1h"}]}},
+    const CONFIGURATION: &str = r#"{"plans": {"pro": {"limits": [{"requests": 100, "per": "1s"}, {"requests": 1, "per": "1m"}]}},
         "consumers": [{"name": "acme", "plan": "pro", "keys": ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]}]}"#;
     let proxy = Proxy::new();
     let configuration = serde_json::from_str(CONFIGURATION).unwrap();
@@ -221,7 +240,7 @@ fn who_is_denied_by_a_worker_with_an_old_clock_is_told_the_exact_wait_from_then_
     };
     // More than a window of the first limit behind.
     proxy.show_in_turn(&[at(7_000), at(10_200)]);
-    assert_eq!(waits(held_up), 3_600_000 - 10_200 + 1);
+    assert_eq!(waits(held_up), 60_000 - 10_200 + 1);
     proxy.show(at(11_000));
-    assert_eq!((waits(held_up), waits(fresh)), (3_600_000 - 11_000 + 1, 3_600_000 - 11_000 + 1));
+    assert_eq!((waits(held_up), waits(fresh)), (60_000 - 11_000 + 1, 60_000 - 11_000 + 1));
 }
