@@ -39,7 +39,7 @@ const WARM_UP: u64 = 3_000;
 /// Requests that are counted.
 pub(crate) const REQUESTS: u64 = 1_000;
 
-/// How long leases last: as long as they may, since all else takes some fifty times as long.
+/// How long leases last: as long as they may, since all else takes so much longer.
 const LEASE: &str = "1s";
 
 /// The longest that callgrind may take to write what it counted.
