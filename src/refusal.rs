@@ -121,8 +121,8 @@ pub struct Denied<'a> {
 pub const LONGEST_RETRY: u64 = 60;
 
 /// A time to wait in whole milliseconds, at least one, rounded up: never shorter than the exact wait. Beyond [`LONGEST_RETRY`] in whole seconds:
-/// nobody waits that long to the millisecond, and what is the same for a second HTTP/2 does not send anew each time (RFC 7541), which
-/// for the proxy costs as much as a denial does here.
+/// nobody waits that long to the millisecond, and of a field that is the same as in the last response HTTP/2 sends the index (RFC 7541 §6.1),
+/// which is much less work for the proxy than a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pause(u64);
 

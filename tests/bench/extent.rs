@@ -42,7 +42,7 @@ impl Extent {
         }
     }
 
-    /// Two minutes.
+    /// A few minutes.
     pub(crate) fn quick() -> Self {
         Self {
             sets: 2,

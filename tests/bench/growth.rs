@@ -269,21 +269,8 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
         })
         .collect();
 
-    let asked = question.sizes.iter().all(|size| size.keys.is_some());
-    for contender in contenders.iter_mut().filter(|_| asked) {
-        if contender.size.filled {
-            contender.fill();
-        } else {
-            measure(std::slice::from_ref(contender), question, extent.warm_up, WARM_UP);
-        }
-        contender.races = contender.conflicts();
-    }
-    for round in (begin..begin + extent.growth_rounds).filter(|_| asked) {
-        let figures = measure(&contenders, question, extent.growth_requests, round);
-        for (contender, figure) in contenders.iter_mut().zip(&figures) {
-            contender.line.cpu.push(*figure);
-            contender.line.times_first.push(figure / figures[0]);
-        }
+    if question.sizes.iter().all(|size| size.keys.is_some()) {
+        contend(&mut contenders, question, extent, begin);
     }
     for contender in &mut contenders {
         contender.line.rss_kib = contender.envoy.rss_kib();
@@ -302,6 +289,25 @@ fn answer(question: &Question, extent: &Extent, base: Start, begin: usize) -> Ve
             contender.line
         })
         .collect()
+}
+
+/// What requests cost each of them, in rounds from this one on.
+fn contend(contenders: &mut [Contender<'_>], question: &Question, extent: &Extent, begin: usize) {
+    for contender in &mut *contenders {
+        if contender.size.filled {
+            contender.fill();
+        } else {
+            measure(std::slice::from_ref(contender), question, extent.warm_up, WARM_UP);
+        }
+        contender.races = contender.conflicts();
+    }
+    for round in begin..begin + extent.growth_rounds {
+        let figures = measure(contenders, question, extent.growth_requests, round);
+        for (contender, figure) in contenders.iter_mut().zip(&figures) {
+            contender.line.cpu.push(*figure);
+            contender.line.times_first.push(figure / figures[0]);
+        }
+    }
 }
 
 /// Processor time of Envoy per request in microseconds, of each of these, from keys in an order that this round has alone.
