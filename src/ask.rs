@@ -120,13 +120,13 @@ impl Target {
     /// Of a request with these headers.
     #[must_use]
     pub fn of(headers: &Headers) -> Self {
-        let target = headers.values(":path").next().unwrap_or_default();
+        let target = headers.first(":path").unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let path = percent_decode(parts.next().unwrap_or_default());
         let query = parts.next().unwrap_or_default();
         let path = String::from_utf8_lossy(&path);
         let path = path.trim_end_matches('/');
-        let host = headers.values(":authority").next().unwrap_or_default().to_ascii_lowercase();
+        let host = headers.first(":authority").unwrap_or_default().to_ascii_lowercase();
         let ends = |ends: &[&str]| ends.iter().any(|end| path.ends_with(end));
         let answer = if ends(&["/count_tokens", ":countTokens", "/moderations", "/input_tokens"]) {
             Answer::Free

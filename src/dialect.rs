@@ -17,7 +17,7 @@ mod writer;
 use crate::fields::Fields;
 use crate::headers::Provider;
 use crate::refusal::Facts;
-use crate::request::{Headers, Lines, Names, percent_decode};
+use crate::request::{Headers, Lines, percent_decode};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -47,7 +47,7 @@ struct Signs {
     /// The path goes through this, which starts with a slash.
     through: &'static [&'static str],
     /// There is this header.
-    header: Option<&'static str>,
+    header: Option<Field>,
 }
 
 /// Every dialect that can be configured; `auto` takes the first whose signs a request has, or else problem details or JSON.
@@ -61,9 +61,6 @@ const ALL: [&Dialect; 8] = [
     &json::DIALECT,
     &text::DIALECT,
 ];
-
-/// The headers among all signs.
-const HEADERS: Names = Names::of("anthropic-version").or(Names::of("x-goog-api-key"));
 
 /// How the parts of a path start that are signs, but for those that start with a colon. In paths of other APIs nothing does, which this tells at once.
 const STARTS: [[u8; 8]; 7] =
@@ -79,6 +76,25 @@ pub enum Format {
     Fixed(&'static Dialect),
 }
 
+/// A header of a request that how it is answered can depend on.
+#[derive(Clone, Copy, Debug)]
+pub enum Field {
+    /// `:path`.
+    Path,
+    /// `content-type`.
+    ContentType,
+    /// `accept`.
+    Accept,
+    /// `origin`.
+    Origin,
+    /// `x-request-id`.
+    RequestId,
+    /// `anthropic-version`.
+    AnthropicVersion,
+    /// `x-goog-api-key`.
+    GoogleKey,
+}
+
 /// What of a request tells which API it is for.
 #[derive(Clone, Debug)]
 pub struct Asked<'h> {
@@ -86,7 +102,20 @@ pub struct Asked<'h> {
     path: Cow<'h, [u8]>,
     query: &'h [u8],
     headers: &'h Headers,
-    names: Names,
+    /// What there is of each field.
+    lines: [Lines<'h>; Field::NAMES.len()],
+}
+
+// === impl Field ===
+
+impl Field {
+    /// In the order of the variants.
+    const NAMES: [&str; 7] =
+        [":path", "content-type", "accept", "origin", "x-request-id", "anthropic-version", "x-goog-api-key"];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.get(self as usize).copied().unwrap_or_default()
+    }
 }
 
 // === impl Signs ===
@@ -97,7 +126,7 @@ impl Signs {
     fn are_in(&self, asked: &Asked<'_>) -> bool {
         asked.path_ends_with(self.ends)
             || self.through.iter().any(|part| asked.path_has(part))
-            || self.header.is_some_and(|name| asked.header(name).is_some())
+            || self.header.is_some_and(|field| asked.has(field))
     }
 }
 
@@ -151,18 +180,19 @@ impl<'h> Asked<'h> {
     /// Of a request with these headers.
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
-        let target = headers.first(":path").unwrap_or_default();
+        let mut asked = Self { path: Cow::default(), query: &[], headers, lines: headers.find(&Field::NAMES) };
+        let target = asked.header(Field::Path).unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let written = parts.next().unwrap_or_default();
-        let query = parts.next().unwrap_or_default();
-        let path = if written.contains(&b'%') {
+        asked.query = parts.next().unwrap_or_default();
+        asked.path = if written.contains(&b'%') {
             let mut path = percent_decode(written);
             path.truncate(without_slash(&path).len());
             Cow::Owned(path)
         } else {
             Cow::Borrowed(without_slash(written))
         };
-        Self { path, query, headers, names: headers.names() }
+        asked
     }
 
     /// All headers.
@@ -171,21 +201,31 @@ impl<'h> Asked<'h> {
         self.headers
     }
 
-    /// The first value of a header.
-    #[must_use]
-    pub fn header<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        if self.names.may_have(Names::of(name)) { self.headers.first(name) } else { None }
+    /// What there is of a header.
+    fn lines(&self, field: Field) -> Lines<'h> {
+        self.lines.get(field as usize).copied().unwrap_or(Lines::None)
     }
 
-    /// What there is of a header.
-    fn lines(&self, name: &str) -> Lines<'_> {
-        if self.names.may_have(Names::of(name)) { self.headers.lines(name) } else { Lines::None }
+    /// Whether there is such a header.
+    #[must_use]
+    pub fn has(&self, field: Field) -> bool {
+        !matches!(self.lines(field), Lines::None)
+    }
+
+    /// The first value of a header.
+    fn header(&self, field: Field) -> Option<&'h [u8]> {
+        match self.lines(field) {
+            Lines::None => None,
+            Lines::One(value) => Some(value),
+            Lines::Several => self.headers.first(field.name()),
+        }
     }
 
     /// The provider whose API it is for, if that can be told.
     #[inline]
     fn api(&self) -> Option<&'static Dialect> {
-        if self.names.may_have(HEADERS) || may_have_signs(&self.path) { self.api_by_signs() } else { None }
+        let may_be = self.has(Field::AnthropicVersion) || self.has(Field::GoogleKey) || may_have_signs(&self.path);
+        if may_be { self.api_by_signs() } else { None }
     }
 
     #[inline(never)]
@@ -195,7 +235,7 @@ impl<'h> Asked<'h> {
 
     /// The proxy's id of the request, if it can be repeated: clients may have had a hand in it.
     fn request_id(&self) -> Option<&str> {
-        let id = std::str::from_utf8(self.header("x-request-id")?).ok()?;
+        let id = std::str::from_utf8(self.header(Field::RequestId)?).ok()?;
         let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         ((1..=64).contains(&id.len()) && id.bytes().all(plain)).then_some(id)
     }
@@ -290,7 +330,7 @@ mod tests {
             for part in through {
                 assert_eq!(recognized(&format!("/a{part}b"), &[]), dialect, "{part}");
             }
-            if let Some(name) = header {
+            if let Some(name) = header.map(Field::name) {
                 assert_eq!(recognized("/a", &[(name, "b")]), dialect, "{name}");
             }
         }

@@ -137,7 +137,7 @@ impl Source {
                 Lines::None => Found::Missing,
                 Lines::One(_) | Lines::Several => bearer(request.headers()?.values(name)),
             },
-            Self::Query(name) => query(request.headers()?.values(":path").next(), name),
+            Self::Query(name) => query(request.headers()?.first(":path"), name),
             Self::Cookie(name) => cookie(request.headers()?.values("cookie"), name),
             Self::Metadata(path) => only(request.host().metadata(path)?.as_deref().into_iter()).into_owned(),
         })

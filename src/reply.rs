@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Denial};
 use crate::decision::Standing;
-use crate::dialect::{Asked, Dialect};
+use crate::dialect::{Asked, Dialect, Field};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
@@ -100,7 +100,7 @@ impl Reply {
         if wait.is_none_or(|wait| wait.seconds() > LONGEST_RETRY) {
             fields.push("x-should-retry", "false");
         }
-        if form.asked.header("origin").is_some() {
+        if form.asked.has(Field::Origin) {
             // What a browser may read, when it asks from another origin.
             let names: Vec<&str> = fields.names().skip(first).collect();
             fields.push("access-control-expose-headers", &names.join(", "));
@@ -143,7 +143,7 @@ impl Saying {
         wait: Pause,
         milliseconds: &Digits,
     ) -> Option<Self> {
-        let alike = form.dialect.alike && denial.retry_jitter == 0 && form.asked.header("origin").is_none();
+        let alike = form.dialect.alike && denial.retry_jitter == 0 && !form.asked.has(Field::Origin);
         let Standing { limit, reset, .. } = *standing;
         let (wait, digits) = (wait.seconds(), milliseconds.as_bytes().len());
         alike.then(|| Self { dialect: form.dialect, limit, wait, digits, reset: seconds_up(reset) })

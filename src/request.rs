@@ -158,15 +158,24 @@ impl Headers {
         bytes
     }
 
-    /// Which headers there are, most likely.
+    /// What there is of each of these headers, by one look at all of them.
     #[must_use]
-    pub fn names(&self) -> Names {
+    pub fn find<const N: usize>(&self, names: &[&str; N]) -> [Lines<'_>; N] {
+        let bit = |length: usize| 1_u64 << (length & 63);
+        let of_length = names.iter().fold(0, |bits, name| bits | bit(name.len()));
         let (lengths, texts) = self.parts();
-        let mut text = 0;
-        let last = |line: Line| {
-            texts.get(line.name().end.wrapping_sub(1)).map_or(0, |last| Names::bit(line.name_length, *last))
-        };
-        Names(lengths.iter().fold(0, |names, pair| names | last(Line::at(&mut text, pair))))
+        let (mut text, mut found) = (0, [Lines::None; N]);
+        for pair in lengths {
+            let line = Line::at(&mut text, pair);
+            // Most are passed over by their length.
+            if bit(line.name_length) & of_length != 0 {
+                let wanted = names.iter().zip(&mut found).find(|(name, _)| line.is(name, texts));
+                if let Some(((_, found), value)) = wanted.zip(texts.get(line.value())) {
+                    *found = if matches!(found, Lines::None) { Lines::One(value) } else { Lines::Several };
+                }
+            }
+        }
+        found
     }
 
     /// Names and values.
@@ -210,12 +219,16 @@ impl Headers {
 
     /// The first value of a header.
     #[must_use]
-    pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
-        match self.lines(name) {
-            Lines::None => None,
-            Lines::One(value) => Some(value),
-            Lines::Several => self.values(name).next(),
+    #[inline(never)]
+    pub fn first(&self, name: &str) -> Option<&[u8]> {
+        let (lengths, texts) = self.parts();
+        let (mut lengths, mut text) = (lengths.iter(), 0);
+        while let Some(line) = Line::of_length(name.len(), &mut text, &mut lengths) {
+            if let Some(value) = line.value_of(name, texts) {
+                return Some(value);
+            }
         }
+        None
     }
 
     /// The value of a header that should be there once.
@@ -234,39 +247,6 @@ impl Headers {
             }
         }
         found
-    }
-}
-
-/// Names of headers, as a set that may say of others that they are in it: a bit for each length and last letter. Most that are looked for are
-/// not there, which this tells at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Names(u64);
-
-impl Names {
-    /// This one, in any case.
-    #[must_use]
-    pub const fn of(name: &str) -> Self {
-        match name.as_bytes() {
-            [.., last] => Self(Self::bit(name.len(), *last)),
-            [] => Self(0),
-        }
-    }
-
-    /// Those of both.
-    #[must_use]
-    pub const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether any of those may be in it.
-    #[must_use]
-    pub const fn may_have(self, any: Self) -> bool {
-        self.0 & any.0 != 0
-    }
-
-    const fn bit(length: usize, last: u8) -> u64 {
-        // In ASCII this is the bit of lower case.
-        1 << (length.wrapping_add((last | 0x20) as usize) & 63)
     }
 }
 
@@ -302,13 +282,13 @@ impl Line {
     }
 
     /// Whether that is its name. Most are passed over by their length.
-    #[inline]
+    #[inline(always)]
     fn is(&self, name: &str, texts: &[u8]) -> bool {
         self.name_length == name.len() && texts.get(self.name()).is_some_and(|header| is_name(header, name))
     }
 
     /// Its value, if that is its name.
-    #[inline]
+    #[inline(always)]
     fn value_of<'t>(&self, name: &str, texts: &'t [u8]) -> Option<&'t [u8]> {
         if self.is(name, texts) { texts.get(self.value()) } else { None }
     }
@@ -375,9 +355,8 @@ mod tests {
         assert_eq!(headers.values("x-key").collect::<Vec<_>>(), [b"a".as_slice(), b"\xff\0"]);
         assert_eq!(headers.values("x-other").collect::<Vec<_>>(), [b""]);
         assert_eq!(headers.values("x-none").count(), 0);
-        for (name, there) in [("x-key", true), ("X-OTHER", true), ("x-none", false), ("x-kex", false)] {
-            assert_eq!(headers.names().may_have(Names::of(name)), there, "{name}");
-        }
+        let found = headers.find(&["x-key", "X-OTHER", "x-none", "x-kex", ":path"]);
+        assert_eq!(found, [Lines::Several, Lines::One(b""), Lines::None, Lines::None, Lines::One(b"/")]);
     }
 
     #[test]
@@ -392,7 +371,7 @@ mod tests {
         fn any_bytes_are_safe_to_decode(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(headers) = Headers::decode(bytes.clone()) {
                 let _ = headers.values("x").count();
-                let _ = headers.names();
+                let _ = headers.find(&["x", ":path", ""]);
             }
             let _ = percent_decode(&bytes);
         }

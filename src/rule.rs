@@ -184,7 +184,7 @@ impl Charging {
 /// Applies the first rule that matches, of each reading of the path.
 #[must_use]
 pub fn apply(rules: &[RequestRule], headers: &Headers, model: Model<'_>) -> Applied {
-    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    let path = NormalPath::of(headers.first(":path").unwrap_or_default());
     let of_reading = |reading| {
         let mut others: Option<Charging> = None;
         let mut first = None;
@@ -230,7 +230,7 @@ pub fn needs_model(rules: &[RequestRule], headers: &Headers) -> bool {
     if rules.iter().all(|rule| rule.matcher.model.is_none()) {
         return false;
     }
-    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    let path = NormalPath::of(headers.first(":path").unwrap_or_default());
     path.readings().any(|reading| {
         let first = rules.iter().find(|rule| rule.matcher.matches(reading, headers));
         first.is_some_and(|rule| rule.matcher.model.is_some())
@@ -241,7 +241,7 @@ pub fn needs_model(rules: &[RequestRule], headers: &Headers) -> bool {
 #[must_use]
 pub fn format(rules: &[RequestRule], headers: &Headers, model: Model<'_>) -> Option<Format> {
     rules.iter().find_map(|rule| rule.format)?;
-    let path = NormalPath::of(headers.values(":path").next().unwrap_or_default());
+    let path = NormalPath::of(headers.first(":path").unwrap_or_default());
     path.readings().find_map(|reading| {
         let first = rules.iter().find(|rule| {
             let of_model = rule.matcher.model.as_ref().is_none_or(|pattern| pattern.matches(model) == Some(true));
@@ -296,9 +296,9 @@ fn each_once(indices: Vec<usize>) -> Vec<usize> {
 /// A CORS preflight request (Fetch §3.2.2, `CORS-preflight request`): browsers send it without credentials.
 #[must_use]
 pub fn is_preflight(headers: &Headers) -> bool {
-    headers.values(":method").next() == Some(b"OPTIONS")
-        && headers.values("origin").next().is_some()
-        && headers.values("access-control-request-method").next().is_some()
+    headers.first(":method") == Some(b"OPTIONS")
+        && headers.first("origin").is_some()
+        && headers.first("access-control-request-method").is_some()
 }
 
 // === impl ModelMatch ===
@@ -318,7 +318,7 @@ impl fmt::Display for ModelMatch {
 impl Matcher {
     /// Whether everything but the model matches.
     fn matches(&self, path: &[u8], headers: &Headers) -> bool {
-        let header = |name| headers.values(name).next().unwrap_or_default();
+        let header = |name| headers.first(name).unwrap_or_default();
         self.path.as_ref().is_none_or(|pattern| pattern.matches(path))
             && (self.methods.is_empty() || self.methods.iter().any(|method| method.as_bytes() == header(":method")))
             && (self.hosts.is_empty() || {

@@ -39,12 +39,12 @@ impl Waiting {
             .values("content-encoding")
             .any(|coding| !coding.is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity"));
         // Whoever talks both ways says nothing before it is answered: its body never ends, or never begins.
-        let first = |name| headers.values(name).next().unwrap_or_default();
+        let first = |name| headers.first(name).unwrap_or_default();
         let both_ways = !first("upgrade").is_empty()
             || first(":method").eq_ignore_ascii_case(b"CONNECT")
             || first("content-type").get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"));
         let announced =
-            headers.values("content-length").next().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+            headers.first("content-length").and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
         let unread = compressed || both_ways || announced.is_some_and(|length: u64| length > max_body);
         Self { headers, target, body: Body::default(), max_body, unread }
     }

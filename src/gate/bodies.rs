@@ -28,7 +28,7 @@ impl Gate {
 
     /// The model, where the head names it: what an earlier filter says before what the path does.
     pub(super) fn model(&self, headers: &Headers) -> Option<Vec<u8>> {
-        let named = |name: &String| headers.values(name).next().filter(|model| !model.is_empty()).map(<[u8]>::to_vec);
+        let named = |name: &String| headers.first(name).filter(|model| !model.is_empty()).map(<[u8]>::to_vec);
         self.config
             .llm
             .model_header
