@@ -71,12 +71,14 @@ pub struct Churn {
     pub evicted: u32,
 }
 
-/// A set as read: the stored bytes, looked at where they are.
+/// A set as read for one caller: the stored bytes, looked at where they are.
 #[derive(Clone, Copy, Default)]
 struct Set<'a> {
     floor: &'a [u8],
     /// Whole records, each with its hash and its length, one after the other.
     records: &'a [u8],
+    /// What is there of the caller.
+    known: Option<Entry<'a>>,
 }
 
 /// One record in a set.
@@ -125,11 +127,11 @@ pub fn decide(
     rules: Rules<'_>,
     now: Timestamp,
 ) -> (Option<Vec<u8>>, TableOutcome) {
-    let (set, malformed) = match Set::decode(set) {
+    let (set, malformed) = match Set::decode(set, charge.hash) {
         Some(set) => (set, false),
         None => (Set::default(), true),
     };
-    let (record, newcomer, unreadable) = set.record(charge.hash, charge.counters, rules);
+    let (record, newcomer, unreadable) = set.record(charge.counters, rules);
     let mut outcome = limiter::decide(&record, charge.limits, &charge.cost, now);
     let stored = outcome.record.take();
     let denied = matches!(outcome.decision, Decision::Denied { .. });
@@ -154,7 +156,7 @@ pub fn pass(
     now: Timestamp,
     told: bool,
 ) -> Option<Option<Standing>> {
-    let known = Set::decode(set)?.known(charge.hash)?;
+    let known = Set::decode(set, charge.hash)?.known?;
     // Its place among the others, behind which it moves to the end.
     let (start, length) = (set.len().checked_sub(known.from_here)?, known.bytes.len());
     let (before, from_here) = set.split_at_checked(start)?;
@@ -177,8 +179,8 @@ pub fn change(
     now: Timestamp,
     transition: impl FnOnce(&Record<'_>) -> Vec<u8>,
 ) -> (Vec<u8>, Churn) {
-    let set = Set::decode(set).unwrap_or_default();
-    let (record, ..) = set.record(hash, counters, rules);
+    let set = Set::decode(set, hash).unwrap_or_default();
+    let (record, ..) = set.record(counters, rules);
     set.put(ways, hash, &transition(&record), rules, now)
 }
 
@@ -186,9 +188,8 @@ pub fn change(
 /// was evicted ends by itself.
 #[must_use]
 pub fn refund(set: &[u8], hash: u64, limits: &[Limit], reservation: &Reservation, now: Timestamp) -> Option<Vec<u8>> {
-    let set = Set::decode(set)?;
-    let entry = set.known(hash)?;
-    let record = Record::decode(entry.record).ok()?;
+    let set = Set::decode(set, hash)?;
+    let record = Record::decode(set.known?.record).ok()?;
     let bytes = limiter::refund(&record, limits, reservation, now)?;
     Some(set.with(hash, &bytes))
 }
@@ -196,19 +197,22 @@ pub fn refund(set: &[u8], hash: u64, limits: &[Limit], reservation: &Reservation
 // === impl Set ===
 
 impl<'a> Set<'a> {
-    /// `None` for anything this layout cannot have written.
-    fn decode(bytes: &'a [u8]) -> Option<Self> {
+    /// `None` for anything this layout cannot have written. Of records of the same caller, which it cannot have written either, the first counts.
+    fn decode(bytes: &'a [u8], hash: u64) -> Option<Self> {
         let Some((&version, rest)) = bytes.split_first() else {
             return Some(Self::default());
         };
         let (&count, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let (floor, records) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        let mut rest = records;
+        let (mut rest, mut known) = (records, None);
         for _ in 0..count {
-            Entry::take(&mut rest)?;
+            let entry = Entry::take(&mut rest)?;
+            if entry.hash == hash && known.is_none() {
+                known = Some(entry);
+            }
         }
-        (version == VERSION && rest.is_empty()).then_some(Self { floor, records })
+        (version == VERSION && rest.is_empty()).then_some(Self { floor, records, known })
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'a>> + Clone + use<'a> {
@@ -216,27 +220,21 @@ impl<'a> Set<'a> {
         std::iter::from_fn(move || Entry::take(&mut records))
     }
 
-    /// What is there of a caller.
-    fn known(&self, hash: u64) -> Option<Entry<'a>> {
-        self.entries().find(|entry| entry.hash == hash)
-    }
-
     /// The record of a caller, or what it has of the floor; whether that is so; whether it was none of ours and counted as empty.
-    fn record<'r>(&self, hash: u64, counters: &'r [CounterId], rules: Rules<'r>) -> (Record<'r>, bool, bool)
+    fn record<'r>(&self, counters: &'r [CounterId], rules: Rules<'r>) -> (Record<'r>, bool, bool)
     where
         'a: 'r,
     {
-        let known = self.known(hash);
-        let decoded = Record::decode(known.map_or(self.floor, |entry| entry.record));
+        let decoded = Record::decode(self.known.map_or(self.floor, |entry| entry.record));
         let unreadable = decoded.is_err();
         let record = decoded.unwrap_or_default().refreshed(rules);
-        let record = if known.is_some() { record } else { record.only(counters) };
-        (record, known.is_none(), unreadable)
+        let record = if self.known.is_some() { record } else { record.only(counters) };
+        (record, self.known.is_none(), unreadable)
     }
 
     /// The set with this record; where it is full, records that are empty make room for a new one, or else others do.
     fn put(&self, ways: u8, hash: u64, record: &[u8], rules: Rules<'_>, now: Timestamp) -> (Vec<u8>, Churn) {
-        let known = self.known(hash).is_some();
+        let known = self.known.is_some();
         let mut churn = Churn { added: !known, ..Churn::default() };
         if known || self.entries().count() < usize::from(ways) {
             return (self.with(hash, record), churn);
