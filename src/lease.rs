@@ -4,7 +4,7 @@
 //! Every unit of a lease is charged before it is used, so nothing is admitted too much. A lease is over after its time, and before that where
 //! a window of any of the limits ends, since what is charged in one window must not be used in another; what is left is given back. It is no
 //! larger than a sixteenth of what any of the limits has left: off where little is left, and with it for small limits. It doubles while it is
-//! used up in time, and shrinks to what was used when it was not. What is left of it when the module itself leaves a worker stays charged.
+//! used up in time, and shrinks to what was used when it was not: who comes in bursts has one at once. What is left of it when the module itself leaves a worker stays charged.
 //!
 //! Not for token buckets: what is charged ahead has partly drained when it is used. Nor for limits that count tokens.
 
@@ -169,11 +169,11 @@ impl Leases {
             .is_some_and(|slot| slot.as_ref().is_none_or(|lease| lease.left == 0 || lease.is_over(now)))
     }
 
-    /// Takes out those that are over at `now`, and have something to give back; all where there is no `now`.
+    /// Those that are over at `now`, and have something to give back; all where there is no `now`. They have nothing left then.
     pub fn take_over(&self, now: Option<Timestamp>) -> Vec<Lease> {
         let mut slots = self.slots.borrow_mut();
-        let over = |lease: &mut Lease| lease.left > 0 && now.is_none_or(|now| lease.is_over(now));
-        slots.iter_mut().filter_map(|slot| slot.take_if(over)).collect()
+        let over = |lease: &&mut Lease| lease.left > 0 && now.is_none_or(|now| lease.is_over(now));
+        slots.iter_mut().flatten().filter(over).map(Lease::empty).collect()
     }
 }
 
@@ -189,6 +189,14 @@ impl Lease {
         let left = self.left.checked_sub(1).filter(|_| !self.is_over(now));
         self.left = left.unwrap_or(self.left);
         left.is_some()
+    }
+
+    /// Takes what is left of it, to give it back. What was used stays, as the size of the caller's next one.
+    fn empty(&mut self) -> Self {
+        let lease = self.clone();
+        self.size = self.size.saturating_sub(self.left).max(1);
+        self.left = 0;
+        lease
     }
 
     /// Also where the clock was set back.

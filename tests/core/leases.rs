@@ -170,6 +170,24 @@ fn a_busy_caller_needs_few_looks_and_where_little_is_left_every_request_is_one()
 }
 
 #[test]
+fn who_comes_in_bursts_has_a_lease_at_once() {
+    let host = Proxy::new();
+    let worker = Worker::new(&host, r#"{"requests": 100000, "per": "1m"}"#, r#""lease": "20ms","#);
+    let looks = [0, 500, 1000].map(|burst| {
+        let before = host.reads();
+        assert!((0..500).all(|request| worker.asks(&host, 1, at(&host, burst * 1000 + request * 10))));
+        let looks = host.reads() - before;
+        at(&host, burst * 1000 + 100_000);
+        worker.ledger.give_back_leases(&host, false);
+        looks
+    });
+    // 1 + 2 + … + 128 are used up, and 245 of 256; then that is enough for one half, and what follows it for the other.
+    assert_eq!(looks, [9, 2, 2]);
+    let plain = Worker::new(&host, r#"{"requests": 100000, "per": "1m"}"#, "");
+    assert_eq!(plain.would_leave(&host, at(&host, 1_100_000)), Some(100_000 - 1500 - 1), "all else is given back");
+}
+
+#[test]
 fn a_lease_ends_where_a_window_does() {
     let host = Proxy::new();
     let worker = Worker::new(&host, r#"{"requests": 1000, "per": "second"}"#, r#""lease": "1s","#);
