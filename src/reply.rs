@@ -47,8 +47,6 @@ pub struct Saying {
     limit: usize,
     /// Seconds to wait.
     wait: u64,
-    /// Digits of the same in milliseconds.
-    digits: usize,
     /// Seconds until the limit is full again.
     reset: u64,
 }
@@ -66,7 +64,8 @@ struct Last {
     key: Option<Box<str>>,
     saying: Saying,
     reply: Rc<Reply>,
-    /// Where its wait in milliseconds is.
+    /// Its wait, and where that is in milliseconds.
+    pause: Pause,
     milliseconds: Range<usize>,
     note: Rc<str>,
 }
@@ -136,48 +135,43 @@ impl Reply {
 impl Saying {
     /// Of the denial of a request that costs 1 unit, by a limit that has none left; `None` where no two denials are the same.
     #[must_use]
-    pub fn of(
-        denial: &Denial,
-        form: Form<'_>,
-        standing: &Standing,
-        wait: Pause,
-        milliseconds: &Digits,
-    ) -> Option<Self> {
+    pub fn of(denial: &Denial, form: Form<'_>, standing: &Standing, pause: Pause) -> Option<Self> {
         let alike = form.dialect.alike && denial.retry_jitter == 0 && !form.asked.has(Field::Origin);
         let Standing { limit, reset, .. } = *standing;
-        let (wait, digits) = (wait.seconds(), milliseconds.as_bytes().len());
-        alike.then(|| Self { dialect: form.dialect, limit, wait, digits, reset: seconds_up(reset) })
+        alike.then(|| Self { dialect: form.dialect, limit, wait: pause.seconds(), reset: seconds_up(reset) })
     }
 }
 
 // === impl Said ===
 
 impl Said {
-    /// The same reply with another wait in milliseconds, and the same note, if both are to say the same.
+    /// The same reply, with this wait in milliseconds, and the same note, if both are to say the same.
     #[must_use]
     pub fn again(
         &self,
         (consumer, key): (usize, Option<&str>),
         saying: &Saying,
-        milliseconds: &Digits,
+        pause: Pause,
     ) -> Option<(Rc<Reply>, Rc<str>)> {
         let mut kept = self.0.borrow_mut();
         let last = kept.get_mut(consumer % KEPT)?.as_mut()?;
         if last.consumer != consumer || last.saying != *saying || last.key.as_deref() != key {
             return None;
         }
-        // While nobody else has it.
-        let place = Rc::get_mut(&mut last.reply)?.headers.value_mut(&last.milliseconds)?;
-        let digits = milliseconds.as_bytes();
-        if place.len() != digits.len() {
-            return None;
+        if last.pause != pause {
+            last.write(pause)?;
         }
-        place.copy_from_slice(digits);
         Some((last.reply.clone(), last.note.clone()))
     }
 
     /// Keeps what a caller is told, and what access logs can say of it.
-    pub fn keep(&self, (consumer, key): (usize, Option<&str>), saying: Saying, reply: &Rc<Reply>, note: &Rc<str>) {
+    pub fn keep(
+        &self,
+        (consumer, key): (usize, Option<&str>),
+        (saying, pause): (Saying, Pause),
+        reply: &Rc<Reply>,
+        note: &Rc<str>,
+    ) {
         let Some(milliseconds) = reply.headers.place(MILLISECONDS) else {
             return;
         };
@@ -187,8 +181,25 @@ impl Said {
         }
         if let Some(slot) = kept.get_mut(consumer % KEPT) {
             let (reply, note) = (reply.clone(), note.clone());
-            *slot = Some(Last { consumer, key: key.map(Into::into), saying, reply, milliseconds, note });
+            *slot = Some(Last { consumer, key: key.map(Into::into), saying, reply, pause, milliseconds, note });
         }
+    }
+}
+
+// === impl Last ===
+
+impl Last {
+    /// Writes another wait; `None` if it has not as many digits.
+    fn write(&mut self, pause: Pause) -> Option<()> {
+        let digits = Digits::of(pause.milliseconds());
+        // While nobody else has it.
+        let place = Rc::get_mut(&mut self.reply)?.headers.value_mut(&self.milliseconds)?;
+        if place.len() != digits.as_bytes().len() {
+            return None;
+        }
+        place.copy_from_slice(digits.as_bytes());
+        self.pause = pause;
+        Some(())
     }
 }
 

@@ -10,7 +10,6 @@ use crate::cost::Cost;
 use crate::counter::Wait;
 use crate::decision::{Decision, Standing};
 use crate::dialect::Asked;
-use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
 use crate::limiter::Outcome;
@@ -131,21 +130,20 @@ impl Gate {
         let asked = Self::asked(request);
         let form = self.form(&asked);
         let pause = Pause::of(wait);
-        let milliseconds = Digits::of(pause.milliseconds());
-        let saying = Saying::of(&self.config.denial, form, &standing, pause, &milliseconds);
+        let saying = Saying::of(&self.config.denial, form, &standing, pause);
         let kept = match caller {
             Caller::Listed { index, .. } => saying.map(|saying| ((*index, caller.key_name()), saying)),
             Caller::Unlisted { .. } => None,
         };
         if let Some((who, saying)) = &kept
-            && let Some((reply, note)) = self.said.again(*who, saying, &milliseconds)
+            && let Some((reply, note)) = self.said.again(*who, saying, pause)
         {
             return Verdict { action: Action::Refuse(reply), note: Some(note) };
         }
         let note = note(caller, terms, Some(standing.limit), Counted::Denied);
         let reply = self.deny(form, caller, (terms, standing, &[]), (1, Wait::For(wait)), now);
         if let Some((who, saying)) = kept {
-            self.said.keep(who, saying, &reply, &note);
+            self.said.keep(who, (saying, pause), &reply, &note);
         }
         Verdict { action: Action::Refuse(reply), note: Some(note) }
     }
