@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::load::{Load, Stopped};
 use crate::support::envoy::Envoy;
 
-/// How long each goes on.
-const TURN: Duration = Duration::from_millis(10);
+/// How long each goes on: some hundreds of requests. The first of them find caches that others have filled, and shorter turns are made of them.
+const TURN: Duration = Duration::from_millis(30);
 
 /// After a turn: requests that are under way are still being answered.
 const ANSWERED: Duration = Duration::from_millis(2);
