@@ -4,7 +4,8 @@
 //! Every unit of a lease is charged before it is used, so nothing is admitted too much. A lease is over after its time, and before that where
 //! a window of any of the limits ends, since what is charged in one window must not be used in another; what is left is given back. It is no
 //! larger than a sixteenth of what any of the limits has left: off where little is left, and with it for small limits. It doubles while it is
-//! used up in time, and shrinks to what was used when it was not: who comes in bursts has one at once. What is left of it when the module itself leaves a worker stays charged.
+//! used up in time, and shrinks to what was used when it was not: who comes in bursts has one at once. What is left of it when the module itself
+//! leaves a worker stays charged.
 //!
 //! Not for token buckets: what is charged ahead has partly drained when it is used. Nor for limits that count tokens.
 
