@@ -1,7 +1,7 @@
 //! Dialects: how one provider's API writes a refusal, so that its SDKs understand it.
 //!
 //! A provider is one file below this one: how requests to it are recognised, the envelope, its own header fields. Adding one is that file and
-//! a line in the table `ALL`.
+//! a line in the table `ALL`, and in [`Header`] if it is known by one.
 
 mod anthropic;
 mod azure;
@@ -47,7 +47,7 @@ struct Signs {
     /// The path goes through this, which starts with a slash.
     through: &'static [&'static str],
     /// There is this header.
-    header: Option<Field>,
+    header: Option<Header>,
 }
 
 /// Every dialect that can be configured; `auto` takes the first whose signs a request has, or else problem details or JSON.
@@ -78,7 +78,7 @@ pub enum Format {
 
 /// A header of a request that how it is answered can depend on.
 #[derive(Clone, Copy, Debug)]
-pub enum Field {
+pub enum Header {
     /// `:path`.
     Path,
     /// `content-type`.
@@ -102,13 +102,13 @@ pub struct Asked<'h> {
     path: Cow<'h, [u8]>,
     query: &'h [u8],
     headers: &'h Headers,
-    /// What there is of each field.
-    lines: [Lines<'h>; Field::NAMES.len()],
+    /// What there is of each [`Header`].
+    lines: [Lines<'h>; Header::NAMES.len()],
 }
 
-// === impl Field ===
+// === impl Header ===
 
-impl Field {
+impl Header {
     /// In the order of the variants.
     const NAMES: [&str; 7] =
         [":path", "content-type", "accept", "origin", "x-request-id", "anthropic-version", "x-goog-api-key"];
@@ -126,7 +126,7 @@ impl Signs {
     fn are_in(&self, asked: &Asked<'_>) -> bool {
         asked.path_ends_with(self.ends)
             || self.through.iter().any(|part| asked.path_has(part))
-            || self.header.is_some_and(|field| asked.has(field))
+            || self.header.is_some_and(|header| asked.has(header))
     }
 }
 
@@ -180,8 +180,8 @@ impl<'h> Asked<'h> {
     /// Of a request with these headers.
     #[must_use]
     pub fn new(headers: &'h Headers) -> Self {
-        let mut asked = Self { path: Cow::default(), query: &[], headers, lines: headers.find(&Field::NAMES) };
-        let target = asked.header(Field::Path).unwrap_or_default();
+        let mut asked = Self { path: Cow::default(), query: &[], headers, lines: headers.find(&Header::NAMES) };
+        let target = asked.header(Header::Path).unwrap_or_default();
         let mut parts = target.splitn(2, |byte| *byte == b'?');
         let written = parts.next().unwrap_or_default();
         asked.query = parts.next().unwrap_or_default();
@@ -202,29 +202,29 @@ impl<'h> Asked<'h> {
     }
 
     /// What there is of a header.
-    fn lines(&self, field: Field) -> Lines<'h> {
-        self.lines.get(field as usize).copied().unwrap_or(Lines::None)
+    fn lines(&self, header: Header) -> Lines<'h> {
+        self.lines.get(header as usize).copied().unwrap_or(Lines::None)
     }
 
     /// Whether there is such a header.
     #[must_use]
-    pub fn has(&self, field: Field) -> bool {
-        !matches!(self.lines(field), Lines::None)
+    pub fn has(&self, header: Header) -> bool {
+        !matches!(self.lines(header), Lines::None)
     }
 
     /// The first value of a header.
-    fn header(&self, field: Field) -> Option<&'h [u8]> {
-        match self.lines(field) {
+    fn header(&self, header: Header) -> Option<&'h [u8]> {
+        match self.lines(header) {
             Lines::None => None,
             Lines::One(value) => Some(value),
-            Lines::Several => self.headers.first(field.name()),
+            Lines::Several => self.headers.first(header.name()),
         }
     }
 
     /// The provider whose API it is for, if that can be told.
     #[inline]
     fn api(&self) -> Option<&'static Dialect> {
-        let may_be = self.has(Field::AnthropicVersion) || self.has(Field::GoogleKey) || may_have_signs(&self.path);
+        let may_be = self.has(Header::AnthropicVersion) || self.has(Header::GoogleKey) || may_have_signs(&self.path);
         if may_be { self.api_by_signs() } else { None }
     }
 
@@ -235,7 +235,7 @@ impl<'h> Asked<'h> {
 
     /// The proxy's id of the request, if it can be repeated: clients may have had a hand in it.
     fn request_id(&self) -> Option<&str> {
-        let id = std::str::from_utf8(self.header(Field::RequestId)?).ok()?;
+        let id = std::str::from_utf8(self.header(Header::RequestId)?).ok()?;
         let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.');
         ((1..=64).contains(&id.len()) && id.bytes().all(plain)).then_some(id)
     }
@@ -330,7 +330,7 @@ mod tests {
             for part in through {
                 assert_eq!(recognized(&format!("/a{part}b"), &[]), dialect, "{part}");
             }
-            if let Some(name) = header.map(Field::name) {
+            if let Some(name) = header.map(Header::name) {
                 assert_eq!(recognized("/a", &[(name, "b")]), dialect, "{name}");
             }
         }

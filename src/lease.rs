@@ -4,8 +4,8 @@
 //! Every unit of a lease is charged before it is used, so nothing is admitted too much. A lease is over after its time, and before that where
 //! a window of any of the limits ends, since what is charged in one window must not be used in another; what is left is given back. It is no
 //! larger than a sixteenth of what any of the limits has left: off where little is left, and with it for small limits. It doubles while it is
-//! used up in time, and shrinks to what was used when it was not: who comes in bursts has one at once. What is left of it when the module itself
-//! leaves a worker stays charged.
+//! used up in time, and shrinks to what was used when it was not; that is known for some seconds, so that who comes in bursts has one at once.
+//! What is left of it when the module itself leaves a worker stays charged.
 //!
 //! Not for token buckets: what is charged ahead has partly drained when it is used. Nor for limits that count tokens.
 
@@ -15,7 +15,7 @@ use crate::namespace::Name;
 use crate::plan::{Algorithm, Limit};
 use crate::record::Record;
 use crate::terms::Terms;
-use crate::window::Timestamp;
+use crate::window::{SECOND, Timestamp};
 use std::cell::RefCell;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -26,6 +26,8 @@ const PART: u64 = 16;
 const MOST: u64 = 1024;
 /// How many callers can have one on a worker at a time.
 const SLOTS: usize = 64;
+/// For how long it is known how many requests a caller's last one was for, in nanoseconds: who comes later than that is not busy yet.
+const KNOWN: u64 = 10 * SECOND;
 
 /// The leases of one worker, under one configuration.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ pub struct Lease {
     pub terms: Rc<Terms>,
     /// Units of each request.
     pub cost: u64,
-    /// Requests it was taken for, with the one that took it.
+    /// Requests it was taken for, with the one that took it; of one that was given back, those that used it.
     pub size: u64,
     /// Requests that it still has.
     pub left: u64,
@@ -103,7 +105,8 @@ impl Leases {
         }
         let size = match (lease.left, over) {
             (0, false) => lease.size.saturating_mul(2).min(MOST),
-            (left, _) => lease.size.saturating_sub(left).max(1),
+            _ if now.since(lease.taken_at) > KNOWN => 1,
+            _ => lease.used(),
         };
         Found::Nothing(size, slot.take().filter(|lease| lease.left > 0))
     }
@@ -192,12 +195,16 @@ impl Lease {
         left.is_some()
     }
 
-    /// Takes what is left of it, to give it back. What was used stays, as the size of the caller's next one.
+    /// Takes what is left of it, to give it back. It is over then, and how many requests used it is what the caller's next one is for.
     fn empty(&mut self) -> Self {
         let lease = self.clone();
-        self.size = self.size.saturating_sub(self.left).max(1);
-        self.left = 0;
+        (self.size, self.left, self.ends_at) = (self.used(), 0, self.taken_at);
         lease
+    }
+
+    /// Requests that used it, the one that took it among them.
+    fn used(&self) -> u64 {
+        self.size.saturating_sub(self.left).max(1)
     }
 
     /// Also where the clock was set back.

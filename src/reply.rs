@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Denial};
 use crate::decision::Standing;
-use crate::dialect::{Asked, Dialect, Field};
+use crate::dialect::{Asked, Dialect, Header};
 use crate::digits::Digits;
 use crate::fields::Fields;
 use crate::headers::{Groups, Style};
@@ -99,7 +99,7 @@ impl Reply {
         if wait.is_none_or(|wait| wait.seconds() > LONGEST_RETRY) {
             fields.push("x-should-retry", "false");
         }
-        if form.asked.has(Field::Origin) {
+        if form.asked.has(Header::Origin) {
             // What a browser may read, when it asks from another origin.
             let names: Vec<&str> = fields.names().skip(first).collect();
             fields.push("access-control-expose-headers", &names.join(", "));
@@ -136,7 +136,7 @@ impl Saying {
     /// Of the denial of a request that costs 1 unit, by a limit that has none left; `None` where no two denials are the same.
     #[must_use]
     pub fn of(denial: &Denial, form: Form<'_>, standing: &Standing, pause: Pause) -> Option<Self> {
-        let alike = form.dialect.alike && denial.retry_jitter == 0 && !form.asked.has(Field::Origin);
+        let alike = form.dialect.alike && denial.retry_jitter == 0 && !form.asked.has(Header::Origin);
         let Standing { limit, reset, .. } = *standing;
         alike.then(|| Self { dialect: form.dialect, limit, wait: pause.seconds(), reset: seconds_up(reset) })
     }
@@ -164,7 +164,8 @@ impl Said {
         Some((last.reply.clone(), last.note.clone()))
     }
 
-    /// Keeps what a caller is told, and what access logs can say of it.
+    /// Keeps what a caller is told, and what access logs can say of it. The reply's wait is that pause: nothing that is added to it by chance
+    /// is ever [said](Saying::of) again.
     pub fn keep(
         &self,
         (consumer, key): (usize, Option<&str>),

@@ -158,7 +158,7 @@ impl Headers {
         bytes
     }
 
-    /// What there is of each of these headers, by one look at all of them.
+    /// What there is of each of these headers, all of them different, by one look at all that there are.
     #[must_use]
     pub fn find<const N: usize>(&self, names: &[&str; N]) -> [Lines<'_>; N] {
         let bit = |length: usize| 1_u64 << (length & 63);
@@ -217,7 +217,7 @@ impl Headers {
         iter::from_fn(move || lengths.by_ref().find_map(|pair| Line::at(&mut text, pair).value_of(name, texts)))
     }
 
-    /// The first value of a header.
+    /// The first value of a header. Not inlined, as everybody asks for some.
     #[must_use]
     #[inline(never)]
     pub fn first(&self, name: &str) -> Option<&[u8]> {
@@ -360,6 +360,15 @@ mod tests {
     }
 
     #[test]
+    fn names_of_any_length_are_told_apart() {
+        // As long as `:path`, and 64 letters longer.
+        let long = "x".repeat(69);
+        let headers = Headers::decode(Headers::encode(&[(&long, "long"), ("cooki", "short"), (":path", "/")])).unwrap();
+        assert_eq!(headers.find(&[":path", &long]), [Lines::One(b"/"), Lines::One(b"long")]);
+        assert_eq!(headers.find(&[&long, "x"]), [Lines::One(b"long"), Lines::None]);
+    }
+
+    #[test]
     fn decodes_escapes_once() {
         assert_eq!(percent_decode(b"a%2Db%2fc+%25%32%35"), b"a-b/c+%25");
         assert_eq!(percent_decode(b"%%4%4g%"), b"%%4%4g%");
@@ -371,9 +380,28 @@ mod tests {
         fn any_bytes_are_safe_to_decode(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Some(headers) = Headers::decode(bytes.clone()) {
                 let _ = headers.values("x").count();
-                let _ = headers.find(&["x", ":path", ""]);
+                let names = ["x", ":path", ""];
+                prop_assert_eq!(headers.find(&names), names.map(|name| headers.lines(name)));
             }
             let _ = percent_decode(&bytes);
+        }
+
+        #[test]
+        fn one_look_finds_what_a_look_for_each_does(
+            pairs in prop::collection::vec(("[ab]{0,2}|[xX]{67}", "[a-c]{0,3}"), 0..12), cut in 0..40_usize,
+        ) {
+            let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (&**name, &**value)).collect();
+            let mut bytes = Headers::encode(&pairs);
+            // Some are not whole.
+            bytes.truncate(bytes.len().saturating_sub(cut.saturating_sub(20)));
+            if let Some(headers) = Headers::decode(bytes) {
+                let long = "x".repeat(67);
+                let names = ["a", "ab", "ba", "", &long];
+                prop_assert_eq!(headers.find(&names), names.map(|name| headers.lines(name)));
+                for name in names {
+                    prop_assert_eq!(headers.first(name), headers.values(name).next());
+                }
+            }
         }
 
         #[test]

@@ -72,12 +72,13 @@ pub struct Churn {
 }
 
 /// A set as read for one caller: the stored bytes, looked at where they are.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Set<'a> {
     floor: &'a [u8],
     /// Whole records, each with its hash and its length, one after the other.
     records: &'a [u8],
-    /// What is there of the caller.
+    hash: u64,
+    /// What is there under that hash.
     known: Option<Entry<'a>>,
 }
 
@@ -129,7 +130,7 @@ pub fn decide(
 ) -> (Option<Vec<u8>>, TableOutcome) {
     let (set, malformed) = match Set::decode(set, charge.hash) {
         Some(set) => (set, false),
-        None => (Set::default(), true),
+        None => (Set::empty(charge.hash), true),
     };
     let (record, newcomer, unreadable) = set.record(charge.counters, rules);
     let mut outcome = limiter::decide(&record, charge.limits, &charge.cost, now);
@@ -141,7 +142,7 @@ pub fn decide(
     let Some(bytes) = stored.filter(|_| !(denied && newcomer)) else {
         return (None, result);
     };
-    let (set, churn) = set.put(ways, charge.hash, &bytes, rules, now);
+    let (set, churn) = set.put(ways, &bytes, rules, now);
     result.churn = churn;
     (Some(set), result)
 }
@@ -179,9 +180,9 @@ pub fn change(
     now: Timestamp,
     transition: impl FnOnce(&Record<'_>) -> Vec<u8>,
 ) -> (Vec<u8>, Churn) {
-    let set = Set::decode(set, hash).unwrap_or_default();
+    let set = Set::decode(set, hash).unwrap_or(Set::empty(hash));
     let (record, ..) = set.record(counters, rules);
-    set.put(ways, hash, &transition(&record), rules, now)
+    set.put(ways, &transition(&record), rules, now)
 }
 
 /// Gives back what an allowed decision charged to a caller that is still in the set; see [`limiter::refund`]. What it had reserved when it
@@ -191,16 +192,20 @@ pub fn refund(set: &[u8], hash: u64, limits: &[Limit], reservation: &Reservation
     let set = Set::decode(set, hash)?;
     let record = Record::decode(set.known?.record).ok()?;
     let bytes = limiter::refund(&record, limits, reservation, now)?;
-    Some(set.with(hash, &bytes))
+    Some(set.with(&bytes))
 }
 
 // === impl Set ===
 
 impl<'a> Set<'a> {
-    /// `None` for anything this layout cannot have written. Of records of the same caller, which it cannot have written either, the first counts.
+    fn empty(hash: u64) -> Self {
+        Self { floor: &[], records: &[], hash, known: None }
+    }
+
+    /// `None` for anything this layout cannot have written.
     fn decode(bytes: &'a [u8], hash: u64) -> Option<Self> {
         let Some((&version, rest)) = bytes.split_first() else {
-            return Some(Self::default());
+            return Some(Self::empty(hash));
         };
         let (&count, rest) = rest.split_first()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
@@ -212,7 +217,7 @@ impl<'a> Set<'a> {
                 known = Some(entry);
             }
         }
-        (version == VERSION && rest.is_empty()).then_some(Self { floor, records, known })
+        (version == VERSION && rest.is_empty()).then_some(Self { floor, records, hash, known })
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'a>> + Clone + use<'a> {
@@ -233,11 +238,11 @@ impl<'a> Set<'a> {
     }
 
     /// The set with this record; where it is full, records that are empty make room for a new one, or else others do.
-    fn put(&self, ways: u8, hash: u64, record: &[u8], rules: Rules<'_>, now: Timestamp) -> (Vec<u8>, Churn) {
+    fn put(&self, ways: u8, record: &[u8], rules: Rules<'_>, now: Timestamp) -> (Vec<u8>, Churn) {
         let known = self.known.is_some();
         let mut churn = Churn { added: !known, ..Churn::default() };
         if known || self.entries().count() < usize::from(ways) {
-            return (self.with(hash, record), churn);
+            return (self.with(record), churn);
         }
         let mut entries: Vec<Entry<'_>> = self.entries().collect();
         let before = entries.len();
@@ -252,12 +257,13 @@ impl<'a> Set<'a> {
             churn.evicted = churn.evicted.saturating_add(1);
         }
         let kept = entries.iter().map(|entry| entry.bytes);
-        (encode(&floor, kept, (hash, record)), churn)
+        (encode(&floor, kept, (self.hash, record)), churn)
     }
 
     /// The set with this record, at its end, in the place of what it had under that hash.
-    fn with(&self, hash: u64, record: &[u8]) -> Vec<u8> {
-        encode(self.floor, self.entries().filter(|entry| entry.hash != hash).map(|entry| entry.bytes), (hash, record))
+    fn with(&self, record: &[u8]) -> Vec<u8> {
+        let others = self.entries().filter(|entry| entry.hash != self.hash).map(|entry| entry.bytes);
+        encode(self.floor, others, (self.hash, record))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Anthropic: the type of error tells, and times are instants.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, Field, Signs};
+use super::{Asked, Dialect, Header, Signs};
 use crate::fields::Fields;
 use crate::headers::{Beside, Left};
 use crate::plan::Count;
@@ -9,7 +9,7 @@ use crate::refusal::{Class, Facts};
 
 pub(super) static DIALECT: Dialect = Dialect {
     name: "anthropic",
-    signs: Signs { ends: &["/v1/messages"], through: &["/v1/messages/"], header: Some(Field::AnthropicVersion) },
+    signs: Signs { ends: &["/v1/messages"], through: &["/v1/messages/"], header: Some(Header::AnthropicVersion) },
     content_type: Some("application/json"),
     body,
     fields,

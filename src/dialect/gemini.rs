@@ -1,13 +1,13 @@
 //! Google Gemini: `google.rpc.Status` in JSON. Streams that are JSON arrays, and the OpenAI-compatible endpoint, have their errors in arrays.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, Field, Signs, no_fields};
+use super::{Asked, Dialect, Header, Signs, no_fields};
 use crate::digits::Digits;
 use crate::refusal::{Class, Facts, Pause};
 
 pub(super) static DIALECT: Dialect = Dialect {
     name: "gemini",
-    signs: Signs { ends: &METHODS, through: &[COMPATIBLE], header: Some(Field::GoogleKey) },
+    signs: Signs { ends: &METHODS, through: &[COMPATIBLE], header: Some(Header::GoogleKey) },
     content_type: Some("application/json"),
     body,
     fields: no_fields,

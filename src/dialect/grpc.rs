@@ -3,7 +3,7 @@
 //! How long to wait is said twice: in `google.rpc.RetryInfo` among the status's details, for applications, and as pushback (gRPC proposal A6),
 //! for the clients' own retries.
 
-use super::{Asked, Dialect, Field, Signs};
+use super::{Asked, Dialect, Header, Signs};
 use crate::base64::{Padding, encode};
 use crate::digits::Digits;
 use crate::fields::Fields;
@@ -21,7 +21,7 @@ pub(super) static DIALECT: Dialect = Dialect {
 };
 
 pub(super) fn speaks(asked: &Asked<'_>) -> bool {
-    let rest = asked.header(Field::ContentType).and_then(|value| value.strip_prefix(b"application/grpc"));
+    let rest = asked.header(Header::ContentType).and_then(|value| value.strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";"))
 }
 

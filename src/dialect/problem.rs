@@ -1,7 +1,7 @@
 //! Problem details (RFC 9457), with the problem type of draft-ietf-httpapi-ratelimit-headers. The member `error` is for SDKs that look for it.
 
 use super::writer::Writer;
-use super::{Asked, Dialect, Field, Signs, no_fields, openai};
+use super::{Asked, Dialect, Header, Signs, no_fields, openai};
 use crate::refusal::{Class, Facts};
 use crate::request::Lines;
 
@@ -20,10 +20,10 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 
 /// Whether `accept` names it, and not as what is not wanted.
 pub(super) fn speaks(asked: &Asked<'_>) -> bool {
-    match asked.lines(Field::Accept) {
+    match asked.lines(Header::Accept) {
         Lines::None => false,
         Lines::One(value) => names_it(value),
-        Lines::Several => asked.headers.values(Field::Accept.name()).any(names_it),
+        Lines::Several => asked.headers.values(Header::Accept.name()).any(names_it),
     }
 }
 

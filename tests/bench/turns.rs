@@ -1,7 +1,7 @@
 //! Loads that take turns: each goes on for some milliseconds while all others are stopped, until all are through.
 //!
 //! What neighbours do to a machine changes within tenths of a second. Loads that run one after the other meet different moments of it, and what
-//! is measured of them differs by far more than they do; in turns all of them meet the same.
+//! is measured of them differs by far more than they do; in turns all of them meet much the same.
 
 use std::time::Duration;
 

@@ -187,6 +187,22 @@ fn who_comes_in_bursts_has_a_lease_at_once() {
     assert_eq!(plain.would_leave(&host, at(&host, 1_100_000)), Some(100_000 - 1500 - 1), "all else is given back");
 }
 
+/// Of a lease of 256 requests 245 are used. What the next one is for, charged ahead, is seen by others.
+#[test]
+fn what_a_lease_is_for_follows_from_what_was_used_of_the_last_one_a_short_while_ago() {
+    for (pause, all, ahead) in [(0, true, 245), (100, false, 245), (9_900, false, 245), (10_100, false, 1)] {
+        let host = Proxy::new();
+        let limits = r#"{"requests": 100000, "per": "1m"}"#;
+        let (worker, other) = (Worker::new(&host, limits, r#""lease": "20ms","#), Worker::new(&host, limits, ""));
+        assert!((0..500).all(|request| worker.asks(&host, 1, at(&host, request * 10))));
+        let now = at(&host, 5000 + pause * 1000);
+        worker.ledger.give_back_leases(&host, all);
+        assert_eq!(other.would_leave(&host, now), Some(100_000 - 500 - 1), "{pause}");
+        assert!(worker.asks(&host, 1, now));
+        assert_eq!(other.would_leave(&host, now), Some(100_000 - 500 - ahead - 1), "{pause}");
+    }
+}
+
 #[test]
 fn a_lease_ends_where_a_window_does() {
     let host = Proxy::new();

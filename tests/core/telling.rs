@@ -15,6 +15,7 @@ use allowance::request::Headers;
 use allowance::rule::Charging;
 use std::fmt::Write;
 use std::path::Path;
+use std::rc::Rc;
 
 const CONFIGURATION: &str = "
 unlisted: {plan: free}
@@ -199,6 +200,35 @@ fn what_is_told_again_is_what_is_told_first() {
         assert!(denied > 2900, "{denied}");
         assert!(told.len() > 900, "{} different ones", told.len());
     }
+}
+
+/// A reply is told again with another wait: not where somebody still has it, nor where the wait has fewer digits.
+#[test]
+fn a_reply_that_somebody_has_is_never_written_to() {
+    const CONFIGURATION: &str = r#"{"plans": {"pro": {"limits": [{"requests": 1, "per": "1m"}]}},
+        "consumers": [{"name": "acme", "plan": "pro", "keys": ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]}]}"#;
+    let proxy = Proxy::new();
+    let gate = proxy.gate_of(&serde_json::from_str(CONFIGURATION).unwrap());
+    let ask = |milliseconds: u64| {
+        proxy.show(crate::gate::START + milliseconds * 1_000_000);
+        proxy.decide(&gate, &[(":path", "/"), ("x-api-key", "abc")])
+    };
+    let denied = |milliseconds| {
+        let Action::Refuse(reply) = ask(milliseconds) else { panic!("passed") };
+        reply
+    };
+    let waits = |reply: &Reply| {
+        let value = |field| lines(reply).find(|(name, _)| *name == field).map(|(_, value)| value.to_owned()).unwrap();
+        [value("retry-after"), value("retry-after-ms")]
+    };
+    assert!(matches!(ask(0), Action::Pass(_)));
+    // The first denial is not kept, the second is.
+    assert_eq!([40_000, 40_001].map(|time| waits(&denied(time))), [["21", "20001"], ["20", "20000"]]);
+    let one = denied(40_002);
+    assert!(Rc::ptr_eq(&one, &denied(40_002)), "what says the same is the same");
+    let other = denied(40_003);
+    assert_eq!([&one, &other].map(|reply| waits(reply)), [["20", "19999"], ["20", "19998"]]);
+    assert_eq!([50_001, 50_002].map(|time| waits(&denied(time))), [["10", "10000"], ["10", "9999"]]);
 }
 
 /// Up to a minute a client may wait to the millisecond. Beyond, whoever is denied is told the same for a second.
