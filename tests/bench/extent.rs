@@ -29,13 +29,13 @@ impl Extent {
     /// Forty minutes on a slow machine.
     pub(crate) fn full() -> Self {
         Self {
-            sets: 10,
-            rounds: 5,
-            requests: 2_500,
+            sets: 5,
+            rounds: 10,
+            requests: 5_000,
             warm_up: 5_000,
             timed: 3_000,
-            growth_sets: 5,
-            growth_rounds: 4,
+            growth_sets: 3,
+            growth_rounds: 7,
             growth_requests: 8_000,
             consumers: 100_000,
             tracked: 1_000_000,
