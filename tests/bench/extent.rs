@@ -42,17 +42,17 @@ impl Extent {
         }
     }
 
-    /// A few minutes.
+    /// Four minutes on a slow machine.
     pub(crate) fn quick() -> Self {
         Self {
-            sets: 2,
-            rounds: 6,
-            requests: 2_000,
-            warm_up: 3_000,
-            timed: 500,
+            sets: 1,
+            rounds: 7,
+            requests: 2_500,
+            warm_up: 2_000,
+            timed: 300,
             growth_sets: 1,
-            growth_rounds: 5,
-            growth_requests: 4_000,
+            growth_rounds: 3,
+            growth_requests: 2_000,
             consumers: 10_000,
             tracked: 50_000,
         }
