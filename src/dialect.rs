@@ -1,7 +1,7 @@
 //! Dialects: how one provider's API writes a refusal, so that its SDKs understand it.
 //!
 //! A provider is one file below this one: how requests to it are recognised, the envelope, its own header fields. Adding one is that file and
-//! a line in the table `ALL`, and in [`Header`] if it is known by one.
+//! a line in the table `ALL`, and what it is known by in [`Header`] and `STARTS`, which the tests here see to.
 
 mod anthropic;
 mod azure;

@@ -40,13 +40,12 @@ pub struct Form<'a> {
 /// The field that says the wait to the millisecond.
 const MILLISECONDS: &str = "retry-after-ms";
 
-/// What a denial says, but for the milliseconds of its wait: all others of the same caller that say so are the same reply.
+/// What a denial says: all others of the same caller that say so are the same reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saying {
     dialect: &'static Dialect,
     limit: usize,
-    /// Seconds to wait.
-    wait: u64,
+    wait: Pause,
     /// Seconds until the limit is full again.
     reset: u64,
 }
@@ -64,8 +63,7 @@ struct Last {
     key: Option<Box<str>>,
     saying: Saying,
     reply: Rc<Reply>,
-    /// Its wait, and where that is in milliseconds.
-    pause: Pause,
+    /// Where its wait in milliseconds is.
     milliseconds: Range<usize>,
     note: Rc<str>,
 }
@@ -135,10 +133,15 @@ impl Reply {
 impl Saying {
     /// Of the denial of a request that costs 1 unit, by a limit that has none left; `None` where no two denials are the same.
     #[must_use]
-    pub fn of(denial: &Denial, form: Form<'_>, standing: &Standing, pause: Pause) -> Option<Self> {
+    pub fn of(denial: &Denial, form: Form<'_>, standing: &Standing, wait: Pause) -> Option<Self> {
         let alike = form.dialect.alike && denial.retry_jitter == 0 && !form.asked.has(Header::Origin);
         let Standing { limit, reset, .. } = *standing;
-        alike.then(|| Self { dialect: form.dialect, limit, wait: pause.seconds(), reset: seconds_up(reset) })
+        alike.then(|| Self { dialect: form.dialect, limit, wait, reset: seconds_up(reset) })
+    }
+
+    /// Whether another says the same but for the milliseconds of its wait.
+    fn is_like(&self, other: &Self) -> bool {
+        Self { wait: other.wait, ..*self } == *other && self.wait.seconds() == other.wait.seconds()
     }
 }
 
@@ -147,32 +150,21 @@ impl Saying {
 impl Said {
     /// The same reply, with this wait in milliseconds, and the same note, if both are to say the same.
     #[must_use]
-    pub fn again(
-        &self,
-        (consumer, key): (usize, Option<&str>),
-        saying: &Saying,
-        pause: Pause,
-    ) -> Option<(Rc<Reply>, Rc<str>)> {
+    pub fn again(&self, (consumer, key): (usize, Option<&str>), saying: &Saying) -> Option<(Rc<Reply>, Rc<str>)> {
         let mut kept = self.0.borrow_mut();
         let last = kept.get_mut(consumer % KEPT)?.as_mut()?;
-        if last.consumer != consumer || last.saying != *saying || last.key.as_deref() != key {
+        if last.consumer != consumer || last.key.as_deref() != key {
             return None;
         }
-        if last.pause != pause {
-            last.write(pause)?;
+        if last.saying != *saying {
+            last.say(saying)?;
         }
         Some((last.reply.clone(), last.note.clone()))
     }
 
-    /// Keeps what a caller is told, and what access logs can say of it. The reply's wait is that pause: nothing that is added to it by chance
-    /// is ever [said](Saying::of) again.
-    pub fn keep(
-        &self,
-        (consumer, key): (usize, Option<&str>),
-        (saying, pause): (Saying, Pause),
-        reply: &Rc<Reply>,
-        note: &Rc<str>,
-    ) {
+    /// Keeps what a caller is told, and what access logs can say of it. The reply has the very wait that is said: to what is never
+    /// [said](Saying::of) again, chance may have added some.
+    pub fn keep(&self, (consumer, key): (usize, Option<&str>), saying: Saying, reply: &Rc<Reply>, note: &Rc<str>) {
         let Some(milliseconds) = reply.headers.place(MILLISECONDS) else {
             return;
         };
@@ -182,7 +174,7 @@ impl Said {
         }
         if let Some(slot) = kept.get_mut(consumer % KEPT) {
             let (reply, note) = (reply.clone(), note.clone());
-            *slot = Some(Last { consumer, key: key.map(Into::into), saying, reply, pause, milliseconds, note });
+            *slot = Some(Last { consumer, key: key.map(Into::into), saying, reply, milliseconds, note });
         }
     }
 }
@@ -190,16 +182,19 @@ impl Said {
 // === impl Last ===
 
 impl Last {
-    /// Writes another wait; `None` if it has not as many digits.
-    fn write(&mut self, pause: Pause) -> Option<()> {
-        let digits = Digits::of(pause.milliseconds());
+    /// Writes another wait; `None` if there is more to say, or it has not as many digits.
+    fn say(&mut self, saying: &Saying) -> Option<()> {
+        if !self.saying.is_like(saying) {
+            return None;
+        }
+        let digits = Digits::of(saying.wait.milliseconds());
         // While nobody else has it.
         let place = Rc::get_mut(&mut self.reply)?.headers.value_mut(&self.milliseconds)?;
         if place.len() != digits.as_bytes().len() {
             return None;
         }
         place.copy_from_slice(digits.as_bytes());
-        self.pause = pause;
+        self.saying = *saying;
         Some(())
     }
 }

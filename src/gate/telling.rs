@@ -129,21 +129,20 @@ impl Gate {
         self.count_caller(host, caller, Counted::Denied);
         let asked = Self::asked(request);
         let form = self.form(&asked);
-        let pause = Pause::of(wait);
-        let saying = Saying::of(&self.config.denial, form, &standing, pause);
+        let saying = Saying::of(&self.config.denial, form, &standing, Pause::of(wait));
         let kept = match caller {
             Caller::Listed { index, .. } => saying.map(|saying| ((*index, caller.key_name()), saying)),
             Caller::Unlisted { .. } => None,
         };
         if let Some((who, saying)) = &kept
-            && let Some((reply, note)) = self.said.again(*who, saying, pause)
+            && let Some((reply, note)) = self.said.again(*who, saying)
         {
             return Verdict { action: Action::Refuse(reply), note: Some(note) };
         }
         let note = note(caller, terms, Some(standing.limit), Counted::Denied);
         let reply = self.deny(form, caller, (terms, standing, &[]), (1, Wait::For(wait)), now);
         if let Some((who, saying)) = kept {
-            self.said.keep(who, (saying, pause), &reply, &note);
+            self.said.keep(who, saying, &reply, &note);
         }
         Verdict { action: Action::Refuse(reply), note: Some(note) }
     }
